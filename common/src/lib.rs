@@ -1,0 +1,24 @@
+//! The ABI between weir's kernel programs and user space, defined once for both.
+//!
+//! Kernel programs (`ebpf`), the agent and the proxy all take names, numbers and layouts from here; nothing of it is
+//! typed twice. Every shared struct is `#[repr(C)]` without implicit padding, in native byte order unless a name ends in
+//! `_be`; `tests/layout.rs` pins size, alignment and every offset. A change of any of them raises [`ABI_VERSION`].
+//!
+//! `no_std`, no dependencies, no allocation: what is here compiles to BPF.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod host;
+pub mod listener;
+pub mod names;
+pub mod reason;
+pub mod socket;
+pub mod sockopt;
+pub mod zone;
+
+/// Version of everything in this crate that the kernel and a process must agree on.
+///
+/// An agent adopts pinned maps only if they carry this number; the proxy asks for it with
+/// [`sockopt::Op::Probe`].
+pub const ABI_VERSION: u32 = 1;

@@ -1,0 +1,46 @@
+//! Names of maps, programs and globals in the kernel object. At most 15 characters: the kernel cuts longer ones.
+
+/// zone key -> slot, hash.
+pub const MAP_ZONE_SLOTS: &str = "WEIR_SLOTS";
+/// slot -> `ZonePolicy`, mappable array.
+pub const MAP_ZONE_POLICY: &str = "WEIR_POLICY";
+/// slot -> `ZoneUsage`, mappable array.
+pub const MAP_ZONE_USAGE: &str = "WEIR_USAGE";
+/// socket -> `SocketTag`, socket storage.
+pub const MAP_TAGS: &str = "WEIR_TAGS";
+/// `ListenerKey` -> `Listener`, hash.
+pub const MAP_LISTENERS: &str = "WEIR_LISTENERS";
+/// uid that may tag sockets -> 1, hash.
+pub const MAP_UIDS: &str = "WEIR_UIDS";
+/// 0 -> `HostUsage`, mappable array.
+pub const MAP_HOST: &str = "WEIR_HOST";
+/// 0 -> `Meta`, array.
+pub const MAP_META: &str = "WEIR_META";
+/// `Event`s, ring buffer.
+pub const MAP_EVENTS: &str = "WEIR_EVENTS";
+
+/// All maps that are pinned, and so outlive the agent.
+pub const PINNED_MAPS: [&str; 9] = [
+    MAP_ZONE_SLOTS,
+    MAP_ZONE_POLICY,
+    MAP_ZONE_USAGE,
+    MAP_TAGS,
+    MAP_LISTENERS,
+    MAP_UIDS,
+    MAP_HOST,
+    MAP_META,
+    MAP_EVENTS,
+];
+
+/// `sock_ops`: birth, state changes, death.
+pub const PROG_SOCK_OPS: &str = "weir_sock_ops";
+/// `cgroup/setsockopt`: attribute, admit, release.
+pub const PROG_SETSOCKOPT: &str = "weir_setsockopt";
+/// `cgroup/sock_release`: sockets that are closed without ever having been connected.
+pub const PROG_RELEASE: &str = "weir_release";
+
+/// All programs, each attached to the cgroup by a pinned link of the same name.
+pub const PROGRAMS: [&str; 3] = [PROG_SOCK_OPS, PROG_SETSOCKOPT, PROG_RELEASE];
+
+/// Read-only global: `SO_NETNS_COOKIE` of the network namespace whose sockets are counted.
+pub const GLOBAL_NETNS: &str = "WEIR_NETNS";

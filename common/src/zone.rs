@@ -1,0 +1,113 @@
+//! A zone in the kernel: its key, the policy that the agent writes, the usage that the kernel keeps.
+//!
+//! A zone has a *slot*, an index into the policy and the usage array. Slot [`UNATTRIBUTED`] is nobody's: it holds the
+//! sockets of our listeners whose zone is not known yet. The agent gives a slot to another zone only when its counts
+//! are 0 and no program can still hold the old one (after an RCU grace period).
+
+use crate::reason::{CLOSES, REFUSALS};
+
+/// The slot of sockets that belong to no zone (yet).
+pub const UNATTRIBUTED: u32 = 0;
+
+/// A zone's key: what a proxy tells the kernel. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct ZoneKey(u64);
+
+impl ZoneKey {
+    /// The key of a zone's name: FNV-1a, 64 bit, over its bytes.
+    ///
+    /// Not collision-proof against an adversary; the configuration is refused if two of its zones collide.
+    pub const fn of(name: &str) -> Self {
+        let bytes = name.as_bytes();
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut i = 0;
+        while i < bytes.len() {
+            hash ^= bytes[i] as u64;
+            hash = hash.wrapping_mul(0x0000_0100_0000_01b3);
+            i += 1;
+        }
+        Self(if hash == 0 { 1 } else { hash })
+    }
+
+    /// The number that goes into `setsockopt`.
+    pub const fn to_raw(self) -> u64 {
+        self.0
+    }
+
+    /// The key of a number that came out of a map.
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+}
+
+/// No cap.
+pub const UNCAPPED: u64 = u64::MAX;
+
+/// The zone is blocked: nothing is attributed or admitted to it.
+pub const FLAG_BLOCKED: u64 = 1;
+
+/// What the kernel enforces for a slot. The agent writes it field by field, each with one 8-byte store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct ZonePolicy {
+    /// The zone that has the slot; 0 if none.
+    pub key: u64,
+    /// Live WebSockets above which an event is sent; nothing is refused for it. [`UNCAPPED`]: none.
+    pub guideline: u64,
+    /// Live WebSockets of the zone on this host: the kernel refuses the one that would exceed it.
+    pub abuse_cap: u64,
+    /// Kernel sockets of the zone on this host, as above.
+    pub socket_cap: u64,
+    /// [`FLAG_BLOCKED`].
+    pub flags: u64,
+    pub reserved: [u64; 3],
+}
+
+impl ZonePolicy {
+    /// A slot that nobody has.
+    pub const EMPTY: Self = Self {
+        key: 0,
+        guideline: UNCAPPED,
+        abuse_cap: UNCAPPED,
+        socket_cap: UNCAPPED,
+        flags: 0,
+        reserved: [0; 3],
+    };
+}
+
+/// What the kernel counts for a slot. Gauges change only by atomic operations; totals only grow while the slot has its zone.
+///
+/// The array is mapped into the agent's memory: reading it costs no system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct ZoneUsage {
+    /// Live kernel sockets.
+    pub sockets: u64,
+    /// Live WebSockets (admitted sockets).
+    pub websockets: u64,
+    /// High-water mark of `websockets` since the agent last set it back.
+    pub websockets_peak: u64,
+    /// Admitted sockets that were not connected yet: part of `sockets` and `websockets`, invisible to `sock_diag`.
+    pub unconnected: u64,
+    /// Sockets that ever joined the slot.
+    pub joined_total: u64,
+    /// Sockets that ever left it: closed, or moved to another slot.
+    pub left_total: u64,
+    /// WebSockets that were ever admitted.
+    pub admitted_total: u64,
+    /// WebSockets that ended, by close or by release. `admitted_total - ended_total == websockets` when nothing moves.
+    pub ended_total: u64,
+    /// Bytes that clients sent and this host acknowledged, added when a socket closes.
+    pub rx_bytes: u64,
+    /// Bytes that clients acknowledged, added when a socket closes.
+    pub tx_bytes: u64,
+    /// Kernel time (ns, `CLOCK_MONOTONIC`) of the last refusal event, and of the last guideline event.
+    pub refusal_event_ns: u64,
+    pub guideline_event_ns: u64,
+    pub reserved: [u64; 4],
+    /// Refusals by [`Refusal`](crate::reason::Refusal).
+    pub refused: [u64; REFUSALS],
+    /// Ended sockets by [`Close`](crate::reason::Close).
+    pub closed: [u64; CLOSES],
+}

@@ -1,0 +1,113 @@
+//! Size, alignment and offset of everything that kernel and user space share. A failure here means a new ABI version.
+
+use core::mem::{align_of, offset_of, size_of};
+use std::collections::HashSet;
+
+use weir_common::{
+    event::Event,
+    host::{HostUsage, Meta},
+    listener::{ANY_V4, ANY_V6, Listener, ListenerKey, mapped},
+    names,
+    reason::{CLOSES, Close, REFUSALS, Refusal},
+    socket::{self, SocketTag},
+    sockopt::Op,
+    zone::{ZoneKey, ZonePolicy, ZoneUsage},
+};
+
+macro_rules! layout {
+    ($ty:ty, size $size:expr, align $align:expr, $($field:ident @ $offset:expr),+ $(,)?) => {
+        assert_eq!(size_of::<$ty>(), $size, concat!("size of ", stringify!($ty)));
+        assert_eq!(align_of::<$ty>(), $align, concat!("alignment of ", stringify!($ty)));
+        $(assert_eq!(offset_of!($ty, $field), $offset, concat!(stringify!($ty), ".", stringify!($field)));)+
+    };
+}
+
+#[test]
+fn structs_have_the_layout_of_abi_version_1() {
+    assert_eq!(weir_common::ABI_VERSION, 1, "raise the version and this test together");
+    layout!(ZonePolicy, size 64, align 64, key @ 0, guideline @ 8, abuse_cap @ 16, socket_cap @ 24, flags @ 32, reserved @ 40);
+    layout!(ZoneUsage, size 320, align 64,
+        sockets @ 0, websockets @ 8, websockets_peak @ 16, unconnected @ 24, joined_total @ 32, left_total @ 40,
+        admitted_total @ 48, ended_total @ 56, rx_bytes @ 64, tx_bytes @ 72, refusal_event_ns @ 80,
+        guideline_event_ns @ 88, reserved @ 96, refused @ 128, closed @ 256);
+    layout!(SocketTag, size 8, align 4, slot @ 0, flags @ 4);
+    layout!(ListenerKey, size 24, align 2, address @ 0, port @ 16, reserved @ 18);
+    layout!(Listener, size 8, align 4, slot @ 0, flags @ 4);
+    layout!(Event, size 40, align 8, at_ns @ 0, zone_key @ 8, websockets @ 16, bound @ 24, kind @ 32, reason @ 36);
+    layout!(HostUsage, size 192, align 64, refused @ 0, events_lost @ 128, untracked_total @ 136, contended_total @ 144, reserved @ 152);
+    layout!(Meta, size 16, align 8, abi_version @ 0, slots @ 4, netns_cookie @ 8);
+}
+
+#[test]
+fn reasons_are_numbered_in_order_and_labelled_once() {
+    for (number, refusal) in Refusal::ALL.iter().enumerate() {
+        assert_eq!(*refusal as usize, number);
+        assert_eq!(Refusal::from_raw(number as u32), Some(*refusal));
+        assert!(refusal.errno() > 0);
+    }
+    assert_eq!(Refusal::from_raw(REFUSALS as u32), None);
+    assert_eq!(Refusal::ALL.iter().map(|r| r.label()).collect::<HashSet<_>>().len(), REFUSALS);
+    for (number, close) in Close::ALL.iter().enumerate() {
+        assert_eq!(*close as usize, number);
+    }
+    assert!(Close::ALL.len() <= CLOSES);
+}
+
+#[test]
+fn refusals_reach_the_caller_as_the_documented_errno() {
+    assert_eq!(Refusal::ZoneUnknown.errno(), 2, "ENOENT");
+    assert_eq!(Refusal::ZoneBlocked.errno(), 13, "EACCES");
+    assert_eq!(Refusal::SocketCap.errno(), 122, "EDQUOT");
+    assert_eq!(Refusal::AbuseCap.errno(), 122, "EDQUOT");
+    assert_eq!(Refusal::CallerNotAllowed.errno(), 1, "EPERM");
+    assert_eq!(Refusal::SocketClosed.errno(), 107, "ENOTCONN");
+    assert_eq!(Refusal::NotAdmitted.errno(), 22, "EINVAL");
+    assert_eq!(Refusal::AlreadyAdmitted.errno(), 114, "EALREADY");
+}
+
+#[test]
+fn flags_do_not_overlap() {
+    let flags = [
+        socket::COUNTED,
+        socket::ADMITTED,
+        socket::UNCONNECTED,
+        socket::ORIGIN_SIDE,
+        socket::PEER_CLOSED,
+        socket::LOCAL_CLOSED,
+        socket::DEAD,
+    ];
+    assert_eq!(flags.iter().fold(0, |all, flag| all | flag).count_ones() as usize, flags.len());
+}
+
+#[test]
+fn names_fit_into_the_kernels_15_characters_and_are_unique() {
+    let all: Vec<_> =
+        names::PINNED_MAPS.iter().chain(&names::PROGRAMS).chain([&names::GLOBAL_NETNS]).collect();
+    assert!(all.iter().all(|name| name.len() <= 15), "{all:?}");
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+}
+
+#[test]
+fn zone_keys_are_fnv_1a() {
+    // Vectors of the FNV reference (draft-eastlake-fnv).
+    assert_eq!(ZoneKey::of("").to_raw(), 0xcbf2_9ce4_8422_2325);
+    assert_eq!(ZoneKey::of("a").to_raw(), 0xaf63_dc4c_8601_ec8c);
+    assert_eq!(ZoneKey::of("foobar").to_raw(), 0x8594_4171_f739_67e8);
+}
+
+#[test]
+fn listener_addresses_are_ipv6() {
+    assert_eq!(mapped([192, 0, 2, 1]), "::ffff:192.0.2.1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    assert_eq!(ANY_V4, "::ffff:0.0.0.0".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    assert_eq!(ANY_V6, "::".parse::<std::net::Ipv6Addr>().unwrap().octets());
+}
+
+#[test]
+fn operations_have_fixed_numbers() {
+    for op in [Op::Probe, Op::Attribute, Op::Admit, Op::Release] {
+        assert_eq!(Op::from_raw(op as i32), Some(op));
+    }
+    assert_eq!(Op::from_raw(4), None);
+    assert_eq!(Op::from_raw(-1), None);
+    assert_eq!(weir_common::sockopt::LEVEL.to_be_bytes(), *b"WEIR");
+}

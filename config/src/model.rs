@@ -1,0 +1,182 @@
+//! The configuration as the rest of weir sees it: checked, resolved, with defaults filled in.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+/// A valid configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Names the pins under `/sys/fs/bpf/weir/`; default `default`.
+    pub instance: InstanceName,
+    pub proxy: Proxy,
+    pub agent: Agent,
+    pub plans: BTreeMap<PlanName, Plan>,
+    /// By name, each once.
+    pub zones: Vec<Arc<Zone>>,
+    /// Every file that was read, and the zone folder: what a watcher looks at.
+    pub sources: Vec<PathBuf>,
+}
+
+/// `[proxy]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// Listeners for cleartext HTTP; default none.
+    pub http: Vec<SocketAddr>,
+    /// Listeners for TLS; default none. At least one listener of either kind is needed.
+    pub https: Vec<SocketAddr>,
+    /// The user that the proxy becomes when it is started as root; default `nobody`. The agent lets this user, and root, tag
+    /// sockets.
+    pub user: String,
+    /// What to do without accounting in the kernel; default `required`.
+    pub accounting: Accounting,
+    /// Which forwarding headers an origin gets; default `x-forwarded`.
+    pub forwarded: ForwardedHeaders,
+    /// From the first byte of a request (or the accept) to the end of its headers; default 10 s.
+    pub header_timeout: Duration,
+    /// From the accept to the end of the TLS handshake; default 10 s.
+    pub tls_handshake_timeout: Duration,
+    /// An idle connection between two requests; default 75 s.
+    pub keep_alive_timeout: Duration,
+    /// TCP connect to an origin; default 5 s.
+    pub connect_timeout: Duration,
+    /// From the request to the origin's response headers; default 60 s.
+    pub response_timeout: Duration,
+    /// How long live tunnels may go on after SIGTERM; default 30 s.
+    pub drain_timeout: Duration,
+    /// `Retry-After` of a 503 at a cap, in whole seconds; default 30 s.
+    pub retry_after: Duration,
+}
+
+/// `accounting`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accounting {
+    /// The proxy does not start, and serves no upgrade, without it.
+    Required,
+    /// Sockets pass uncounted; a metric says how many.
+    Optional,
+}
+
+/// `forwarded`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeaders {
+    /// `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host`.
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    Both,
+    None,
+}
+
+/// `[agent]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agent {
+    /// Address of `/metrics`, `/healthz`, `/readyz`, `/api`; default `127.0.0.1:9464`.
+    pub admin: SocketAddr,
+    /// The reach-out ledger's file; default `/var/lib/weir/ledger.db`. Nothing is written there yet.
+    pub ledger: PathBuf,
+    /// The cgroup whose sockets are counted; default the root of cgroup2, wherever it is mounted.
+    pub cgroup: Option<PathBuf>,
+    /// Further users that may tag sockets; default none.
+    pub tag_users: Vec<String>,
+    /// Zones that the kernel maps have room for; default 16,384, at most 1,000,000. About 600 bytes of kernel memory each.
+    pub max_zones: u32,
+    /// Between two comparisons with the kernel's socket list; default 60 s.
+    pub audit_interval: Duration,
+    /// Let the kernel count the programs' runs and their time (about 30 ns a run, for every BPF program of the host); default on.
+    pub program_stats: bool,
+    /// The kernel programs' own log; default off.
+    pub kernel_log: KernelLog,
+}
+
+/// `kernel_log`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelLog {
+    Off,
+    Debug,
+}
+
+/// `[plans.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub name: PlanName,
+    /// Concurrent WebSockets over the fleet that the plan is made for. Nothing is refused above it.
+    pub guideline: u64,
+    /// Concurrent WebSockets of a zone on one host above which the kernel refuses; default 10 times the guideline.
+    pub abuse_cap: u64,
+    /// Kernel sockets of a zone on one host above which the kernel refuses; default none.
+    pub socket_cap: Option<u64>,
+}
+
+/// `[[zones]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone {
+    pub name: ZoneName,
+    /// The hosts that are the zone's; default its name. No two zones share one.
+    pub hosts: Vec<HostPattern>,
+    pub plan: Arc<Plan>,
+    pub origin: Origin,
+    pub tls: Option<Tls>,
+}
+
+/// Where a zone's requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub scheme: OriginScheme,
+    /// A DNS name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+/// `ws` and `http` are the same thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OriginScheme {
+    Ws,
+}
+
+/// A zone's certificate chain and key: PEM files, relative paths from the file that names them. They exist and are readable
+/// when the configuration is checked; what is in them is the proxy's to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// A host that a zone answers to: lower case, without a port or a trailing dot, IDNA names in their ASCII form.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostPattern {
+    Exact(String),
+    /// `*.example.com` is kept as `example.com`: one label or more in front of it (the longest match wins).
+    Wildcard(String),
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub(crate) Arc<str>);
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// 1 to 32 of `a-z 0-9 - _`, beginning with a letter or digit: it becomes a folder's name.
+    InstanceName
+);
+name!(
+    /// 1 to 64 of `A-Z a-z 0-9 . - _`.
+    PlanName
+);
+name!(
+    /// 1 to 253 visible ASCII characters without `"`, `\`, `/` or `,`; it becomes a metric label.
+    ZoneName
+);
