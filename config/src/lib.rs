@@ -2,17 +2,25 @@
 //!
 //! A [`Config`] that exists is valid: it is parsed and checked whole before anything happens, and all faults are
 //! reported at once, each with file, line, column and what to do ([`ConfigError`]). Unknown keys are faults.
+//!
+//! [`Config::load`] reads, [`HostIndex`] finds the zone of a host, [`watch`] says when to load again.
 #![forbid(unsafe_code)]
 
 mod check;
 mod error;
+mod host;
+mod index;
 mod model;
+mod nearest;
 mod raw;
+mod source;
 mod watch;
 
 pub use error::{ConfigError, Fault};
+pub use host::normalise_host;
+pub use index::HostIndex;
 pub use model::{
-    Accounting, Agent, Config, ForwardedHeaders, HostPattern, InstanceName, KernelLog, Origin, OriginScheme, Plan, PlanName,
-    Proxy, Tls, Zone, ZoneName,
+    Accounting, Agent, Config, ForwardedHeaders, HostPattern, InstanceName, KernelLog, Origin, OriginScheme,
+    Plan, PlanName, Proxy, Tls, Zone, ZoneName,
 };
-pub use watch::{Watch, watch};
+pub use watch::{Watch, WatchError, watch};

@@ -1,0 +1,151 @@
+//! From files to a [`Config`]: the sections in turn, each in a room of its own, then what must hold between them.
+//!
+//! Every room reports all it finds and goes on with a default, so that one run names every fault. The result is only handed
+//! out if there was none.
+
+mod agent;
+mod listeners;
+mod origin;
+mod plans;
+mod proxy;
+mod zones;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    error::{ConfigError, Problem},
+    model::{Config, InstanceName},
+    raw::{AGENT, PROXY, ROOT, Section, Value, ZONE_FILE},
+    source::{Report, Source},
+};
+use listeners::Listeners;
+use zones::Zones;
+
+/// The longest duration that is taken for meant.
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The shortest that is.
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+impl Config {
+    /// Reads and checks a configuration file and the zone files that it names.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, a file that cannot be read included.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let path = absolute(path);
+        let report = Report::default();
+        let config = Source::read(&path, &report).and_then(|main| assemble(&main, &report));
+        report.finish(&path, config).map(|mut config| {
+            config.sources.insert(0, path);
+            config
+        })
+    }
+
+    /// Checks a text as if it were the file `weir.toml` in `base_dir`; [`Config::sources`] does not have that file.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(toml: &str, base_dir: &Path) -> Result<Self, ConfigError> {
+        let main = Source::new(&absolute(base_dir).join("weir.toml"), toml.to_owned());
+        let report = Report::default();
+        let config = assemble(&main, &report);
+        report.finish(main.path(), config)
+    }
+
+    /// Zones in this configuration.
+    pub fn zone_count(&self) -> usize {
+        self.zones.len()
+    }
+}
+
+/// Fails only for an empty path, or without a current folder; reading it then says so.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// `None` only if the main file is not TOML. What is returned is valid only if nothing was reported.
+fn assemble(main: &Source, report: &Report) -> Option<Config> {
+    let table = main.parse(report)?;
+    let root = Section::open(&ROOT, main.at(0), table.get_ref(), report);
+    let mut listeners = Listeners::default();
+
+    let instance = instance(&root);
+    let proxy_section = root.section("proxy", &PROXY);
+    let proxy = proxy::read(&proxy_section, &mut listeners);
+    let agent_section = root.section("agent", &AGENT);
+    let agent = agent::read(&agent_section, &mut listeners);
+    let plans = plans::read(root.get("plans"));
+
+    let mut zones = Zones::new(&plans);
+    zones.read(&root);
+    let mut sources = Vec::new();
+    if let Some(folder) = root.get("zones_dir") {
+        zone_files(&folder, &mut sources, &mut zones, report);
+    }
+    agent::check_room(&agent_section, &agent, zones.count());
+    if let Some(https) = proxy_section.get("https").filter(|_| !proxy.https.is_empty() && !zones.any_tls()) {
+        https.fault(
+            "there are https listeners, but no zone has a certificate",
+            "give a zone tls = { cert = \"...\", key = \"...\" }, or remove `https`",
+        );
+    }
+    let zones = zones.finish();
+    let plans = plans.into_values().map(|plan| (plan.name.clone(), (*plan).clone())).collect();
+    Some(Config { instance, proxy, agent, plans, zones, sources })
+}
+
+fn instance(root: &Section<'_>) -> InstanceName {
+    let name = root.get("instance").and_then(|value| Some((value.text("\"default\"")?, value)));
+    let Some((name, value)) = name else {
+        return InstanceName("default".into());
+    };
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    let first = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    if name.len() > 32 || !name.as_bytes().first().is_some_and(first) || !name.bytes().all(inner) {
+        value.fault(
+            format!("`instance` is {name:?}, which cannot be a folder's name below /sys/fs/bpf/weir"),
+            "write 1 to 32 of a-z 0-9 - _, beginning with a letter or digit",
+        );
+    }
+    InstanceName(name.into())
+}
+
+/// Reads the zone files one by one, in the order of their names.
+fn zone_files(folder: &Value<'_>, sources: &mut Vec<PathBuf>, zones: &mut Zones<'_>, report: &Report) {
+    let Some(path) = folder.path("\"zones.d\"") else { return };
+    let files = match list(&path) {
+        Ok(files) => files,
+        Err(error) => {
+            let message = format!("the folder {} cannot be read: {error}", path.display());
+            folder.problem(Problem::new(message, "create it, or correct `zones_dir`"));
+            return;
+        }
+    };
+    sources.push(path);
+    for path in files {
+        if let Some(source) = Source::read(&path, report)
+            && let Some(table) = source.parse(report)
+        {
+            zones.read(&Section::open(&ZONE_FILE, source.at(0), table.get_ref(), report));
+        }
+        sources.push(path);
+    }
+}
+
+/// The zone files of a folder by name: `*.toml`, but not hidden ones, which editors and copying tools leave while they write.
+pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}

@@ -1,0 +1,92 @@
+//! `[proxy]`.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::{MILLISECOND, WEEK, listeners::Listeners};
+use crate::{
+    model::{Accounting, ForwardedHeaders, Proxy},
+    raw::{Section, Value},
+};
+
+const ACCOUNTING: [(&str, Accounting); 2] =
+    [("required", Accounting::Required), ("optional", Accounting::Optional)];
+const FORWARDED: [(&str, ForwardedHeaders); 4] = [
+    ("x-forwarded", ForwardedHeaders::XForwarded),
+    ("forwarded", ForwardedHeaders::Forwarded),
+    ("both", ForwardedHeaders::Both),
+    ("none", ForwardedHeaders::None),
+];
+
+pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
+    let http = listeners.list(section, "http");
+    let https = listeners.list(section, "https");
+    if section.get("http").is_none() && section.get("https").is_none() {
+        section.fault("there is no listener", "add http = [\"0.0.0.0:80\"] to [proxy], or https, or both");
+    } else if listeners.none_listed() {
+        section.fault(
+            "there is no listener: `http` and `https` are empty",
+            "list an address, such as \"0.0.0.0:80\"",
+        );
+    }
+    let duration = |key, default| duration(section, key, MILLISECOND..=WEEK, Duration::from_secs(default));
+    Proxy {
+        http,
+        https,
+        user: section
+            .get("user")
+            .and_then(|value| user(value.text("\"nobody\"")?, &value))
+            .unwrap_or("nobody".into()),
+        accounting: section
+            .get("accounting")
+            .and_then(|v| v.choice(&ACCOUNTING))
+            .unwrap_or(Accounting::Required),
+        forwarded: section
+            .get("forwarded")
+            .and_then(|v| v.choice(&FORWARDED))
+            .unwrap_or(ForwardedHeaders::XForwarded),
+        header_timeout: duration("header_timeout", 10),
+        tls_handshake_timeout: duration("tls_handshake_timeout", 10),
+        keep_alive_timeout: duration("keep_alive_timeout", 75),
+        connect_timeout: duration("connect_timeout", 5),
+        response_timeout: duration("response_timeout", 60),
+        drain_timeout: self::duration(
+            section,
+            "drain_timeout",
+            Duration::ZERO..=WEEK,
+            Duration::from_secs(30),
+        ),
+        retry_after: retry_after(section),
+    }
+}
+
+pub(super) fn duration(
+    section: &Section<'_>,
+    key: &'static str,
+    range: RangeInclusive<Duration>,
+    default: Duration,
+) -> Duration {
+    section.get(key).and_then(|value| value.duration(range, default)).unwrap_or(default)
+}
+
+/// The header has whole seconds (RFC 9110, 10.2.3).
+fn retry_after(section: &Section<'_>) -> Duration {
+    let default = Duration::from_secs(30);
+    let chosen = duration(section, "retry_after", Duration::from_secs(1)..=WEEK, default);
+    if chosen.subsec_nanos() != 0
+        && let Some(value) = section.get("retry_after")
+    {
+        let remedy = format!("write \"{}s\"", chosen.as_secs() + 1);
+        value.fault("`retry_after` is not in whole seconds, as the header Retry-After is", remedy);
+    }
+    chosen
+}
+
+/// A user's name; whether there is such a user is for the host to say.
+pub(super) fn user(name: &str, value: &Value<'_>) -> Option<String> {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ':' | '/' | ',');
+    if name.is_empty() || name.contains(bad) {
+        value.fault(format!("{name:?} is no user's name"), "write a name as it stands in /etc/passwd");
+        return None;
+    }
+    Some(name.to_owned())
+}
