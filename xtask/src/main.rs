@@ -1,1 +1,75 @@
-fn main() {}
+//! `cargo xtask`: what a developer of weir types.
+//!
+//! Every command first makes sure that the machine has what it needs (`setup`), so a fresh clone needs one
+//! command only. Nothing of weir is linked here: the commands call cargo and the `weir` binary, which keeps
+//! this crate quick to build and able to run before a BPF compiler exists.
+#![forbid(unsafe_code)]
+
+mod build;
+mod cache;
+mod exec;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what weir needs on this machine; quick when nothing is missing
+    Setup {
+        /// Choose and install the BPF compiler anew, even if there is one
+        #[arg(long)]
+        again: bool,
+    },
+    /// Set up, then build weir
+    Build {
+        #[arg(long)]
+        release: bool,
+    },
+    /// Set up, build, then run `weir demo` (needs root)
+    Run {
+        /// Passed to `weir demo`, for example `--for 30s`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Set up, then run all tests (needs root for those that use the kernel)
+    Test {
+        /// Leave out the tests that load kernel programs
+        #[arg(long)]
+        no_kernel: bool,
+        /// Run only the tests whose name contains this
+        filter: Option<OsString>,
+        /// Passed to the test programs, for example `-- --nocapture`
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Setup { again } => setup::command(again),
+        Command::Build { release } => build::command(release),
+        Command::Run { args } => run::command(&args),
+        Command::Test { no_kernel, filter, args } => test::command(no_kernel, filter.as_deref(), &args),
+    };
+    report(done)
+}
+
+fn report(done: Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,42 @@
+//! What the host itself has to offer: the BPF file system, and the programs that the tests call.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use crate::exec;
+
+/// Where maps and links are pinned.
+pub const BPFFS: &str = "/sys/fs/bpf";
+
+/// Programs that the tests call, and the packages that have them.
+const TOOLS: &[(&str, &str)] = &[("ip", "iproute2"), ("ss", "iproute2")];
+
+/// # Errors
+/// If the kernel has no such file system to mount.
+pub fn lacks_bpffs() -> Result<bool> {
+    if !Path::new(BPFFS).is_dir() {
+        bail!("{BPFFS} does not exist: this kernel has no BPF (CONFIG_BPF_SYSCALL), or /sys is not mounted");
+    }
+    let found = statfs(BPFFS).with_context(|| format!("cannot ask what is mounted at {BPFFS}"))?;
+    Ok(found.filesystem_type() != BPF_FS_MAGIC)
+}
+
+pub fn mount_bpffs() -> Result<()> {
+    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).with_context(|| {
+        format!("cannot mount the BPF file system at {BPFFS}; in a container, mount it from the host")
+    })
+}
+
+/// Packages of the tests' programs that are not on `PATH`.
+pub fn missing_packages() -> Vec<String> {
+    TOOLS
+        .iter()
+        .filter(|(program, _)| exec::on_path(program).is_none())
+        .map(|(_, package)| (*package).to_owned())
+        .collect()
+}

@@ -1,0 +1,78 @@
+//! `cargo xtask test`: everything that can be tested on this machine, through plain `cargo test`.
+//!
+//! The kernel's tests are the crate `weir-tests`. They start the real `weir`, whose path they get in `WEIR_BIN`, and
+//! a WebSocket client of another language by the Python in `WEIR_TEST_PYTHON`. `--no-kernel` leaves that crate out
+//! and says so in the last line, so that a shorter run is not taken for a full one.
+
+use std::{
+    ffi::{OsStr, OsString},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    exec,
+    setup::{self, Needs},
+};
+
+/// All but the kernel's own crate, which has no tests on the host.
+const SELECTION: [&str; 3] = ["--workspace", "--exclude", "weir-ebpf"];
+
+pub fn command(no_kernel: bool, filter: Option<&OsStr>, args: &[OsString]) -> Result<ExitCode> {
+    if no_kernel {
+        setup::ensure(Needs::BUILD)?;
+        let mut cargo = cargo_test(filter, args, &["--exclude", "weir-tests"]);
+        let status = cargo.status().context("cannot start cargo")?;
+        println!("The kernel tests (crate weir-tests) were not run: --no-kernel.");
+        return Ok(exec::exit_code(status));
+    }
+
+    if !exec::is_root() {
+        bail!(
+            "the kernel tests need root: run `sudo -E env \"PATH=$PATH\" cargo xtask test`, or the rest with `cargo xtask test --no-kernel`"
+        );
+    }
+    let ready = setup::ensure(Needs::TEST)?;
+    let python = ready.python.context("set-up left no Python for the tests")?;
+
+    // The same selection and kinds as `cargo test` builds: each crate is then compiled once, not once per
+    // set of features, and the `weir` that the tests start is of this very source.
+    let status = exec::workspace_cargo()
+        .arg("build")
+        .args(SELECTION)
+        .args(["--bins", "--tests"])
+        .status()
+        .context("cannot start cargo")?;
+    if !status.success() {
+        return Ok(exec::exit_code(status));
+    }
+    let status = cargo_test(filter, args, &[])
+        .env("WEIR_BIN", exec::built("debug", "weir")?)
+        .env("WEIR_TEST_PYTHON", python)
+        .status()
+        .context("cannot start cargo")?;
+    Ok(exec::exit_code(status))
+}
+
+fn cargo_test(filter: Option<&OsStr>, args: &[OsString], without: &[&str]) -> Command {
+    let mut cargo = exec::workspace_cargo();
+    cargo.args(["test", "--no-fail-fast"]).args(SELECTION).args(without).args(filter);
+    if !args.is_empty() {
+        cargo.arg("--").args(args);
+    }
+    cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_and_the_test_programs_arguments_reach_cargo() {
+        let cargo =
+            cargo_test(Some("half_close".as_ref()), &["--nocapture".into()], &["--exclude", "weir-tests"]);
+        let line = exec::command_line(&cargo);
+        assert!(line.ends_with("--exclude weir-tests half_close -- --nocapture"), "{line}");
+    }
+}
