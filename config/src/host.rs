@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn garbage_is_no_host() {
         let long = format!("{}.com", "a".repeat(64));
-        let longer = "a.".repeat(127);
+        let longer = "a.".repeat(128);
         for input in [
             "",
             ".",

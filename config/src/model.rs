@@ -140,7 +140,8 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// A host that a zone answers to: lower case, without a port or a trailing dot, IDNA names in their ASCII form.
+/// A host that a zone answers to: lower case, without a port or a trailing dot, IDNA names in their ASCII form, an IPv6
+/// address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostPattern {
     Exact(String),

@@ -59,7 +59,7 @@ impl Source {
                     at,
                     Problem::new(
                         message,
-                        "correct the syntax at this place; what follows it was not checked",
+                        "correct the syntax here; the rest of the file is checked when it is valid TOML",
                     ),
                 );
                 None

@@ -34,11 +34,11 @@ const LONGEST: Duration = Duration::from_secs(3);
 /// Why files cannot be watched.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    #[error("inotify is not available: {0} (fs.inotify.max_user_instances may be used up)")]
+    #[error("inotify is not available; fs.inotify.max_user_instances may be used up")]
     Start(#[source] notify::Error),
-    #[error("the folder {} cannot be watched: {source} (fs.inotify.max_user_watches may be used up)", folder.display())]
+    #[error("the folder {} cannot be watched; fs.inotify.max_user_watches may be used up", folder.display())]
     Folder { folder: PathBuf, source: notify::Error },
-    #[error("the watching thread cannot be started: {0}")]
+    #[error("the watching thread cannot be started")]
     Thread(#[source] std::io::Error),
 }
 

@@ -75,12 +75,16 @@ impl Listeners {
     fn clash(&self, address: SocketAddr, key: &str) -> Option<Problem> {
         let (other, other_key, place) = self.taken.iter().find(|(other, ..)| overlap(*other, address))?;
         let place = place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
-        let how = if *other == address { "is there twice:" } else { "takes the same connections as" };
+        let message = match *other == address {
+            true => format!("{address} (`{key}`) is there twice; the first is `{other_key}`{place}"),
+            false => {
+                format!("{address} (`{key}`) takes the same connections as {other} (`{other_key}`{place})")
+            }
+        };
         let dual = match [address, *other].iter().any(|a| a.is_ipv6() && a.ip().is_unspecified()) {
             true => "; [::] is every address of the host, IPv4 too",
             false => "",
         };
-        let message = format!("{address} (`{key}`) {how} {other} (`{other_key}`{place})");
         Some(Problem::new(message, format!("remove one of the two, or give it another port{dual}")))
     }
 }

@@ -20,13 +20,12 @@ const FORWARDED: [(&str, ForwardedHeaders); 4] = [
 pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
     let http = listeners.list(section, "http");
     let https = listeners.list(section, "https");
-    if section.get("http").is_none() && section.get("https").is_none() {
-        section.fault("there is no listener", "add http = [\"0.0.0.0:80\"] to [proxy], or https, or both");
-    } else if listeners.none_listed() {
-        section.fault(
-            "there is no listener: `http` and `https` are empty",
-            "list an address, such as \"0.0.0.0:80\"",
-        );
+    if listeners.none_listed() {
+        let remedy = "add http = [\"0.0.0.0:80\"] to [proxy], or https, or both";
+        match section.get("http").or(section.get("https")) {
+            Some(empty) => empty.fault("there is no listener", remedy),
+            None => section.fault("there is no listener", remedy),
+        }
     }
     let duration = |key, default| duration(section, key, MILLISECOND..=WEEK, Duration::from_secs(default));
     Proxy {

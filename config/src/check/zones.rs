@@ -54,18 +54,15 @@ impl<'p> Zones<'p> {
     fn zone(&mut self, section: &Section<'_>) {
         let named =
             section.required("name", "\"example.com\"").and_then(|value| Some((name(&value)?, value)));
-        let hosts = self.hosts(section, named.as_ref());
+        let twice = named.as_ref().is_some_and(|(name, value)| self.is_twice(name, value));
+        // A copy of a zone has its hosts too: that is one fault, not many.
+        let hosts = if twice { Vec::new() } else { self.hosts(section, named.as_ref()) };
         let plan = self.plan(section);
         let origin = section.required("origin", "\"ws://127.0.0.1:9001\"").and_then(|value| origin(&value));
         let tls = section.get("tls").and_then(|value| tls(&value));
         self.any_tls |= section.get("tls").is_some();
 
-        let Some((name, value)) = named else { return };
-        if let Some((_, first)) = self.by_name.get(&name) {
-            let message = format!("the zone \"{name}\" is there twice; the first is at {first}");
-            value.fault(message, "remove one of the two, or give it another name");
-            return;
-        }
+        let Some((name, value)) = named.filter(|_| !twice) else { return };
         let zone = Zone {
             name: name.clone(),
             hosts,
@@ -74,6 +71,13 @@ impl<'p> Zones<'p> {
             tls,
         };
         self.by_name.insert(name, (Arc::new(zone), value.at().place()));
+    }
+
+    fn is_twice(&self, name: &ZoneName, value: &Value<'_>) -> bool {
+        let Some((_, first)) = self.by_name.get(name) else { return false };
+        let message = format!("the zone \"{name}\" is there twice; the first is at {first}");
+        value.fault(message, "remove one of the two, or give it another name");
+        true
     }
 
     /// The zone's hosts: its name if it lists none.

@@ -1,0 +1,226 @@
+//! What a configuration becomes: defaults, zone files, paths.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails, in helpers too")]
+
+use std::{fs, path::Path, time::Duration};
+
+use tempfile::TempDir;
+use weir_config::{Accounting, Config, ForwardedHeaders, HostIndex, HostPattern, KernelLog};
+
+const MAIN: &str =
+    "zones_dir = \"zones.d\"\n[proxy]\nhttp = [\"127.0.0.1:8080\"]\n[plans.free]\nguideline = 500\n";
+
+fn zone(name: &str) -> String {
+    format!("[[zones]]\nname = \"{name}\"\nplan = \"free\"\norigin = \"ws://127.0.0.1:9001\"\n")
+}
+
+/// A folder with `weir.toml` and files in `zones.d`.
+fn folder(main: &str, zones: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("weir.toml"), main).unwrap();
+    fs::create_dir(folder.path().join("zones.d")).unwrap();
+    for (name, text) in zones {
+        fs::write(folder.path().join("zones.d").join(name), text).unwrap();
+    }
+    folder
+}
+
+fn load(folder: &TempDir) -> Result<Config, weir_config::ConfigError> {
+    Config::load(&folder.path().join("weir.toml"))
+}
+
+/// `file:line:column` of each fault.
+fn places(folder: &TempDir) -> Vec<String> {
+    let faults = load(folder).unwrap_err().faults;
+    let name = |path: &Path| path.strip_prefix(folder.path()).unwrap().display().to_string();
+    faults.iter().map(|fault| format!("{}:{}:{}", name(&fault.file), fault.line, fault.column)).collect()
+}
+
+#[test]
+fn everything_but_a_listener_has_a_default() {
+    let config = Config::parse("[proxy]\nhttp = [\"[::]:80\"]", Path::new("/etc/weir")).unwrap();
+    let seconds = Duration::from_secs;
+    assert_eq!(config.instance.as_str(), "default");
+    assert_eq!((config.zone_count(), config.plans.len(), config.sources.len()), (0, 0, 0));
+    let proxy = config.proxy;
+    assert_eq!((proxy.http, proxy.https), (vec!["[::]:80".parse().unwrap()], vec![]));
+    assert_eq!((proxy.user.as_str(), proxy.accounting), ("nobody", Accounting::Required));
+    assert_eq!(proxy.forwarded, ForwardedHeaders::XForwarded);
+    assert_eq!((proxy.header_timeout, proxy.tls_handshake_timeout), (seconds(10), seconds(10)));
+    assert_eq!((proxy.keep_alive_timeout, proxy.connect_timeout), (seconds(75), seconds(5)));
+    assert_eq!((proxy.response_timeout, proxy.drain_timeout), (seconds(60), seconds(30)));
+    assert_eq!(proxy.retry_after, seconds(30));
+    let agent = config.agent;
+    assert_eq!(agent.admin, "127.0.0.1:9464".parse().unwrap());
+    assert_eq!((agent.ledger.as_path(), agent.cgroup), (Path::new("/var/lib/weir/ledger.db"), None));
+    assert_eq!((agent.tag_users.len(), agent.max_zones), (0, 16_384));
+    assert_eq!((agent.audit_interval, agent.program_stats), (seconds(60), true));
+    assert_eq!(agent.kernel_log, KernelLog::Off);
+}
+
+#[test]
+fn every_key_reaches_its_field() {
+    let text = r#"
+        instance = "edge_1"
+        [proxy]
+        http = ["127.0.0.1:80", "127.0.0.2:80"]
+        user = "weir"
+        accounting = "optional"
+        forwarded = "both"
+        header_timeout = "1s"
+        tls_handshake_timeout = "2s"
+        keep_alive_timeout = "1m30s"
+        connect_timeout = "250ms"
+        response_timeout = "5s"
+        drain_timeout = "0s"
+        retry_after = "7s"
+        [agent]
+        admin = "[::1]:1"
+        ledger = "ledger.db"
+        cgroup = "/sys/fs/cgroup/edge"
+        tag_users = ["nginx", "envoy"]
+        max_zones = 1_000_000
+        audit_interval = "1s"
+        program_stats = false
+        kernel_log = "debug"
+        [plans."a.b"]
+        guideline = 3
+        socket_cap = 0x10
+        [[zones]]
+        name = "Shop"
+        hosts = ["Shop.EXAMPLE.", "*.shop.example", "::1"]
+        plan = "a.b"
+        origin = "http://[::1]/"
+    "#;
+    let config = Config::parse(text, Path::new("/etc/weir")).unwrap();
+    let seconds = Duration::from_secs;
+    let proxy = config.proxy;
+    assert_eq!((config.instance.as_str(), proxy.http.len(), proxy.user.as_str()), ("edge_1", 2, "weir"));
+    assert_eq!((proxy.accounting, proxy.forwarded), (Accounting::Optional, ForwardedHeaders::Both));
+    assert_eq!((proxy.header_timeout, proxy.tls_handshake_timeout), (seconds(1), seconds(2)));
+    assert_eq!((proxy.keep_alive_timeout, proxy.connect_timeout), (seconds(90), Duration::from_millis(250)));
+    assert_eq!((proxy.response_timeout, proxy.drain_timeout), (seconds(5), Duration::ZERO));
+    assert_eq!(proxy.retry_after, seconds(7));
+    let agent = config.agent;
+    assert_eq!((agent.admin, agent.ledger), ("[::1]:1".parse().unwrap(), "/etc/weir/ledger.db".into()));
+    assert_eq!(agent.cgroup, Some("/sys/fs/cgroup/edge".into()));
+    assert_eq!((agent.tag_users, agent.max_zones), (vec!["nginx".into(), "envoy".into()], 1_000_000));
+    assert_eq!((agent.audit_interval, agent.program_stats), (seconds(1), false));
+    assert_eq!(agent.kernel_log, KernelLog::Debug);
+    let zone = &config.zones[0];
+    assert_eq!((zone.plan.guideline, zone.plan.abuse_cap, zone.plan.socket_cap), (3, 30, Some(16)));
+    let hosts: Vec<_> = zone.hosts.iter().map(HostPattern::to_string).collect();
+    assert_eq!(hosts, ["shop.example", "*.shop.example", "[::1]"]);
+    assert_eq!((zone.origin.host.as_str(), zone.origin.port), ("::1", 80));
+    assert_eq!(zone.tls, None);
+}
+
+#[test]
+fn the_example_of_the_reference_is_valid() {
+    let reference = include_str!("../../docs/configuration.md");
+    let example = reference.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = folder(example, &[]);
+    fs::create_dir(folder.path().join("certs")).unwrap();
+    let [cert, key] = ["pem", "key"].map(|kind| folder.path().join(format!("certs/example.com.{kind}")));
+    fs::write(&cert, "").unwrap();
+    fs::write(&key, "").unwrap();
+    let config = load(&folder).unwrap();
+    let tls = config.zones[0].tls.clone().unwrap();
+    assert_eq!((tls.cert, tls.key), (cert, key));
+    assert_eq!(config.zones[0].plan.abuse_cap, 5000);
+    assert_eq!(config.sources, [folder.path().join("weir.toml")]);
+}
+
+#[test]
+fn zones_come_from_the_main_file_and_from_the_folder() {
+    let folder = folder(
+        &format!("{MAIN}{}", zone("m.example")),
+        &[
+            ("b.toml", &zone("b.example")),
+            ("a.toml", &format!("{}{}", zone("z.example"), zone("a.example"))),
+            ("empty.toml", "# nothing yet\n"),
+            (".hidden.toml", "not = TOML at all"),
+            ("notes.txt", "neither"),
+        ],
+    );
+    let config = load(&folder).unwrap();
+    let names: Vec<_> = config.zones.iter().map(|zone| zone.name.as_str()).collect();
+    assert_eq!(names, ["a.example", "b.example", "m.example", "z.example"]);
+    let sources = ["weir.toml", "zones.d", "zones.d/a.toml", "zones.d/b.toml", "zones.d/empty.toml"];
+    assert_eq!(config.sources, sources.map(|name| folder.path().join(name)));
+}
+
+#[test]
+fn a_zone_file_is_blamed_for_its_own_faults() {
+    let folder = folder(
+        MAIN,
+        &[
+            ("a.toml", &zone("a.example")),
+            ("b.toml", &format!("# a copy\n{}", zone("a.example"))),
+            ("c.toml", "[[zones]]\nname = "),
+            ("d.toml", &zone("d.example").replace("free", "pro")),
+            ("e.toml", "[plans.x]\nguideline = 1\n"),
+        ],
+    );
+    fs::write(folder.path().join("zones.d/f.toml"), b"# \xc3\xa4\n# \xff\n").unwrap();
+    fs::create_dir(folder.path().join("zones.d/g.toml")).unwrap();
+    assert_eq!(
+        places(&folder),
+        [
+            "zones.d/b.toml:3:8",
+            "zones.d/c.toml:2:8",
+            "zones.d/d.toml:3:8",
+            "zones.d/e.toml:1:2",
+            "zones.d/f.toml:2:3",
+            "zones.d/g.toml:1:1",
+        ]
+    );
+    let first = load(&folder).unwrap_err().faults.remove(0);
+    assert!(first.message.ends_with("zones.d/a.toml:2:8"), "{}", first.message);
+}
+
+#[test]
+fn the_main_files_faults_come_first() {
+    let folder = folder(&format!("{MAIN}abuse_cap = 1\n"), &[("a.toml", "x = 1")]);
+    fs::rename(folder.path().join("weir.toml"), folder.path().join("zz.toml")).unwrap();
+    let faults = Config::load(&folder.path().join("zz.toml")).unwrap_err().faults;
+    assert_eq!(faults.len(), 2);
+    assert!(faults[0].file.ends_with("zz.toml"));
+}
+
+#[test]
+fn a_certificate_is_looked_for_beside_the_file_that_names_it() {
+    let tls = "tls = { cert = \"a.pem\", key = \"../a.key\" }\n";
+    let folder = folder(MAIN, &[("a.toml", &format!("{}{tls}", zone("a.example")))]);
+    fs::write(folder.path().join("zones.d/a.pem"), "").unwrap();
+    fs::write(folder.path().join("a.key"), "").unwrap();
+    assert!(load(&folder).unwrap().zones[0].tls.is_some());
+    fs::remove_file(folder.path().join("a.key")).unwrap();
+    assert_eq!(places(&folder), ["zones.d/a.toml:5:31"]);
+}
+
+#[test]
+fn a_missing_file_is_a_fault_of_the_whole_file() {
+    let folder = folder("", &[]);
+    fs::remove_file(folder.path().join("weir.toml")).unwrap();
+    assert_eq!(places(&folder), ["weir.toml:1:1"]);
+}
+
+#[test]
+fn a_hundred_thousand_zone_files_load() {
+    let main = MAIN.replace("[plans.free]", "[agent]\nmax_zones = 100000\n[plans.free]");
+    let folder = folder(&main, &[]);
+    for i in 0..100_000 {
+        let text =
+            zone(&format!("z{i}.example")).replace("plan", &format!("hosts = [\"*.z{i}.example\"]\nplan"));
+        fs::write(folder.path().join(format!("zones.d/{i}.toml")), text).unwrap();
+    }
+    let started = std::time::Instant::now();
+    let config = load(&folder).unwrap();
+    println!("loaded in {:?}", started.elapsed());
+    assert_eq!(config.zone_count(), 100_000);
+    let index = HostIndex::new(&config.zones);
+    assert_eq!(index.lookup("chat.z77777.example:443").unwrap().name.as_str(), "z77777.example");
+    assert_eq!(index.lookup("z77777.example"), None);
+    fs::write(folder.path().join("zones.d/5.toml"), "[[zones]]\nname = 5\n").unwrap();
+    assert!(places(&folder).iter().all(|place| place.starts_with("zones.d/5.toml:")));
+}
