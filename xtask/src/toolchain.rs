@@ -176,11 +176,12 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
         if self.bootstrap.is_some() {
             cargo.env("RUSTC_BOOTSTRAP", "probe");
         }
-        exec::answer(self.with_libraries(&mut cargo))
-            .context("the BPF compiler cannot build a program of four lines")?;
-        let object = folder.join("target/bpfel-unknown-none/release/probe");
-        ensure!(object.is_file(), "the BPF compiler left no object");
-        crate::cache::remove(folder)
+        let built = exec::answer(self.with_libraries(&mut cargo));
+        let left = folder.join("target/bpfel-unknown-none/release/probe").is_file();
+        crate::cache::remove(folder)?;
+        built.context("the BPF compiler cannot build a program of four lines")?;
+        ensure!(left, "the BPF compiler left no object");
+        Ok(())
     }
 }
 

@@ -74,8 +74,8 @@ pub fn install(packages: &[String]) -> Result<()> {
             bail!("apt-get knows no such packages, also after an update: {}", packages.join(" "));
         }
     }
-    let title = format!("Installing {} packages", packages.len());
-    let install = || exec::step(&title, &mut quiet(install_command(packages)));
+    let title = "Installing packages";
+    let install = || exec::step(title, &mut quiet(install_command(packages)));
     install().or_else(|error| {
         if updated {
             return Err(error);
@@ -91,7 +91,7 @@ pub fn update() -> Result<()> {
 
 /// Downloads packages into a folder without installing them.
 pub fn download(packages: &[String], folder: &Path) -> Result<()> {
-    let title = format!("Downloading {} packages", packages.len());
+    let title = "Downloading packages";
     let download = || {
         let mut apt = Command::new("apt-get");
         apt.arg("download").args(packages).current_dir(folder);
@@ -99,7 +99,7 @@ pub fn download(packages: &[String], folder: &Path) -> Result<()> {
             // apt's own user may not write into the cache, and would only warn about it.
             apt.args(["-o", "APT::Sandbox::User=root"]);
         }
-        exec::step(&title, &mut quiet(apt))
+        exec::step(title, &mut quiet(apt))
     };
     download().or_else(|error| {
         if !exec::is_root() {

@@ -36,10 +36,17 @@ impl Way {
     /// If this machine offers neither; the error has both remedies.
     pub fn choose(cache: &Cache) -> Result<Self> {
         let lacking = match rustup::find() {
-            rustup::Found::Complete(toolchain) => match toolchain.prove(&cache.bpf().join("probe")) {
-                Ok(()) => return Ok(Self::Rustup(toolchain)),
-                Err(error) => format!("rustup's nightly is complete, but {error:#}"),
-            },
+            rustup::Found::Complete(toolchain) => {
+                eprintln!("==> Trying {}", toolchain.summary());
+                match toolchain.prove(&cache.bpf().join("probe")) {
+                    Ok(()) => return Ok(Self::Rustup(toolchain)),
+                    Err(error) => {
+                        // Said even if Debian's way follows: a user who prepared this one will want to know.
+                        eprintln!("    it does not serve: {error:#}");
+                        "it is complete, but does not serve: see above".to_owned()
+                    }
+                }
+            }
             rustup::Found::Lacking(what) => what,
         };
         if !apt::is_here() {
