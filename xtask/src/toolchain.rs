@@ -5,7 +5,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use crate::exec;
 
@@ -136,52 +136,6 @@ impl Toolchain {
             bootstrap: get("RUSTC_BOOTSTRAP"),
             build_std: get("BUILD_STD"),
         })
-    }
-
-    /// Builds a program of four lines the way `agent/build.rs` builds weir's, which no version number can vouch for:
-    /// compiler and linker must agree on LLVM, and `core` must be there for the target.
-    ///
-    /// # Errors
-    /// If the two cannot build it, with what they said.
-    pub fn prove(&self, folder: &Path) -> Result<()> {
-        const MANIFEST: &str = "[package]\nname = \"probe\"\nedition = \"2024\"\n[workspace]\n";
-        const PROGRAM: &str = r#"#![no_std]
-#![no_main]
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "xdp")]
-pub extern "C" fn probe() -> u32 {
-    2
-}
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-"#;
-        crate::cache::remove(folder)?;
-        fs::create_dir_all(folder.join("src"))?;
-        fs::write(folder.join("Cargo.toml"), MANIFEST)?;
-        fs::write(folder.join("src/main.rs"), PROGRAM)?;
-
-        let mut cargo = self.cargo.as_ref().map_or_else(exec::cargo, Command::new);
-        let flags =
-            ["-Clink-arg=--btf", "-Cdebuginfo=2", "-Ctarget-cpu=v3", &format!("-Clinker={}", self.linker)];
-        cargo
-            .current_dir(folder)
-            .args(["build", "--quiet", "--release"])
-            .args(["--target", "bpfel-unknown-none", "--target-dir", "target"])
-            .args(self.build_std.iter().map(|std| format!("-Zbuild-std={std}")))
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .env("RUSTC", &self.rustc)
-            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-        if self.bootstrap.is_some() {
-            cargo.env("RUSTC_BOOTSTRAP", "probe");
-        }
-        let built = exec::answer(self.with_libraries(&mut cargo));
-        let left = folder.join("target/bpfel-unknown-none/release/probe").is_file();
-        crate::cache::remove(folder)?;
-        built.context("the BPF compiler cannot build a program of four lines")?;
-        ensure!(left, "the BPF compiler left no object");
-        Ok(())
     }
 }
 

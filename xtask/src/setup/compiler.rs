@@ -6,7 +6,7 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{apt, debian::Release, rustup};
+use super::{apt, debian::Release, proof, rustup};
 use crate::{cache::Cache, exec, toolchain::Toolchain};
 
 pub enum Way {
@@ -32,13 +32,15 @@ pub fn ready(cache: &Cache) -> Result<Option<Toolchain>> {
 }
 
 impl Way {
+    /// With `again`, what was unpacked before does not count.
+    ///
     /// # Errors
     /// If this machine offers neither; the error has both remedies.
-    pub fn choose(cache: &Cache) -> Result<Self> {
+    pub fn choose(cache: &Cache, again: bool) -> Result<Self> {
         let lacking = match rustup::find() {
             rustup::Found::Complete(toolchain) => {
                 eprintln!("==> Trying {}", toolchain.summary());
-                match toolchain.prove(&cache.bpf().join("probe")) {
+                match proof::prove(&toolchain, cache) {
                     Ok(()) => return Ok(Self::Rustup(toolchain)),
                     Err(error) => {
                         // Said even if Debian's way follows: a user who prepared this one will want to know.
@@ -52,7 +54,7 @@ impl Way {
         if !apt::is_here() {
             bail!("{}", neither(&lacking, "there is no apt-get"));
         }
-        if let Some(release) = Release::unpacked(cache) {
+        if let Some(release) = Release::unpacked(cache).filter(|_| !again) {
             return Ok(Self::Debian(release));
         }
         if let Some(release) = Release::offered()? {
@@ -96,7 +98,9 @@ impl Way {
             Self::Rustup(toolchain) => toolchain,
             Self::Debian(release) => {
                 let toolchain = release.install(cache, again)?;
-                toolchain.prove(&cache.bpf().join("probe")).context("try `cargo xtask setup --again`")?;
+                proof::prove(&toolchain, cache).context(
+                    "the BPF compiler was installed, and does not serve: try `cargo xtask setup --again`",
+                )?;
                 toolchain
             }
         };

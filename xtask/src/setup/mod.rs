@@ -10,6 +10,7 @@ mod compiler;
 mod debian;
 mod host;
 mod plan;
+mod proof;
 mod python;
 mod rustup;
 
@@ -72,7 +73,7 @@ fn carry_out(needs: Needs, again: bool) -> Result<Ready> {
     if Gaps::find(&cache, needs, again)?.any() {
         let _lock = cache.lock()?;
         // Looked for again, as another set-up may have filled them while this one waited.
-        let plan = Plan::make(&cache, Gaps::find(&cache, needs, again)?)?;
+        let plan = Plan::make(&cache, Gaps::find(&cache, needs, again)?, again)?;
         plan.announce(&cache);
         if !exec::is_root() {
             plan.refuse_without_root()?;

@@ -17,10 +17,10 @@ pub struct Plan {
 impl Plan {
     /// # Errors
     /// If there is no way to a BPF compiler, or packages are missing and apt-get is too.
-    pub fn make(cache: &Cache, gaps: Gaps) -> Result<Self> {
+    pub fn make(cache: &Cache, gaps: Gaps, again: bool) -> Result<Self> {
         let mut plan = Self { packages: gaps.tools, bpffs: gaps.bpffs, compiler: None, python: gaps.python };
         if gaps.compiler {
-            let way = compiler::Way::choose(cache)?;
+            let way = compiler::Way::choose(cache, again)?;
             plan.packages.extend(way.packages());
             plan.compiler = Some(way);
         }
