@@ -1,1 +1,23 @@
+//! weir's control plane: the only owner of the kernel side.
+//!
+//! [`run`] loads or adopts the kernel programs, keeps the zone table in step with the configuration, reads the kernel's
+//! counts, audits them against the kernel's own socket list and serves them on the admin address. It is not on the data
+//! path: stopped or killed, counting and caps go on in the kernel.
 
+mod admin;
+mod api;
+mod audit;
+mod events;
+mod host;
+mod kernel;
+mod metrics;
+mod peaks;
+mod run;
+mod state;
+mod zones;
+
+pub use api::{EventRecord, EventsReply, HostReply, ZoneRecord, ZonesReply};
+pub use host::{Finding, check_host};
+pub use kernel::{KernelError, unload};
+pub use run::{AgentError, run};
+pub use zones::{ZoneTableError, check_keys};

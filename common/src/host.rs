@@ -2,10 +2,19 @@
 
 use crate::reason::REFUSALS;
 
-/// One record of what the kernel counts for the host.
+/// The host's one record: what its maps are, and what the kernel counts for the host.
+///
+/// The first three fields are written by the agent that makes the maps, and stay first in every ABI version: they are what a
+/// later agent must agree with to adopt the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct HostUsage {
+    /// [`ABI_VERSION`](crate::ABI_VERSION); 0 while the maps are being made.
+    pub abi_version: u64,
+    /// `SO_NETNS_COOKIE` of the network namespace whose sockets are counted.
+    pub netns_cookie: u64,
+    /// Inode of the cgroup that the programs are attached to.
+    pub cgroup_id: u64,
     /// Refusals that no zone can be named for, by [`Refusal`](crate::reason::Refusal).
     pub refused: [u64; REFUSALS],
     /// Events that found no room in the ring buffer.
@@ -15,17 +24,5 @@ pub struct HostUsage {
     /// Compare-and-swap loops that were given up under contention; the step was then done in a way that may refuse
     /// one too many, and never admits one too many.
     pub contended_total: u64,
-    pub reserved: [u64; 5],
-}
-
-/// Written once when the maps are made: what a later agent must agree with to adopt them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Meta {
-    /// [`ABI_VERSION`](crate::ABI_VERSION); 0 while the maps are being made.
-    pub abi_version: u32,
-    /// Slots in the zone maps, slot 0 included.
-    pub slots: u32,
-    /// `SO_NETNS_COOKIE` of the network namespace whose sockets are counted.
-    pub netns_cookie: u64,
+    pub reserved: [u64; 2],
 }

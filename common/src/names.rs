@@ -14,13 +14,11 @@ pub const MAP_LISTENERS: &str = "WEIR_LISTENERS";
 pub const MAP_UIDS: &str = "WEIR_UIDS";
 /// 0 -> `HostUsage`, mappable array.
 pub const MAP_HOST: &str = "WEIR_HOST";
-/// 0 -> `Meta`, array.
-pub const MAP_META: &str = "WEIR_META";
 /// `Event`s, ring buffer.
 pub const MAP_EVENTS: &str = "WEIR_EVENTS";
 
 /// All maps that are pinned, and so outlive the agent.
-pub const PINNED_MAPS: [&str; 9] = [
+pub const PINNED_MAPS: [&str; 8] = [
     MAP_ZONE_SLOTS,
     MAP_ZONE_POLICY,
     MAP_ZONE_USAGE,
@@ -28,7 +26,6 @@ pub const PINNED_MAPS: [&str; 9] = [
     MAP_LISTENERS,
     MAP_UIDS,
     MAP_HOST,
-    MAP_META,
     MAP_EVENTS,
 ];
 

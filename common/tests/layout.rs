@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use weir_common::{
     event::Event,
-    host::{HostUsage, Meta},
+    host::HostUsage,
     listener::{ANY_V4, ANY_V6, Listener, ListenerKey, mapped},
     names,
     reason::{CLOSES, Close, REFUSALS, Refusal},
@@ -34,8 +34,8 @@ fn structs_have_the_layout_of_abi_version_1() {
     layout!(ListenerKey, size 24, align 2, address @ 0, port @ 16, reserved @ 18);
     layout!(Listener, size 8, align 4, slot @ 0, flags @ 4);
     layout!(Event, size 40, align 8, at_ns @ 0, zone_key @ 8, websockets @ 16, bound @ 24, kind @ 32, reason @ 36);
-    layout!(HostUsage, size 192, align 64, refused @ 0, events_lost @ 128, untracked_total @ 136, contended_total @ 144, reserved @ 152);
-    layout!(Meta, size 16, align 8, abi_version @ 0, slots @ 4, netns_cookie @ 8);
+    layout!(HostUsage, size 192, align 64, abi_version @ 0, netns_cookie @ 8, cgroup_id @ 16, refused @ 24,
+        events_lost @ 152, untracked_total @ 160, contended_total @ 168, reserved @ 176);
 }
 
 #[test]

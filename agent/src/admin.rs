@@ -1,0 +1,140 @@
+//! The admin address: metrics, health and the read-only API, over HTTP/1.1.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, Path, Query, State as Shared},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::{
+    api::EventsReply,
+    metrics::Metrics,
+    state::{State, lock},
+};
+
+/// What the handlers have.
+#[derive(Clone)]
+struct Admin {
+    state: Arc<State>,
+    metrics: Arc<Metrics>,
+}
+
+/// Serves until the process ends.
+pub async fn serve(listener: TcpListener, state: Arc<State>) -> std::io::Result<()> {
+    let metrics = Metrics::new(Arc::clone(&state)).map_err(std::io::Error::other)?;
+    let admin = Admin { state, metrics: Arc::new(metrics) };
+    let router = Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(scrape))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/api/zones", get(zones))
+        .route("/api/zones/{zone}", get(zone))
+        .route("/api/events", get(events))
+        .route("/api/host", get(host))
+        .fallback(not_found)
+        .with_state(admin);
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await
+}
+
+async fn index() -> &'static str {
+    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/events\n/api/host\n"
+}
+
+async fn scrape(Shared(admin): Shared<Admin>, ConnectInfo(peer): ConnectInfo<SocketAddr>) -> Response {
+    blocking(move || match admin.metrics.scrape(canonical(peer.ip())) {
+        Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("cannot encode the metrics: {error}"))
+        }
+    })
+    .await
+}
+
+/// One scraper is one scraper, whether it comes by IPv4 or by a dual-stack socket.
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+async fn ready(Shared(admin): Shared<Admin>) -> (StatusCode, &'static str) {
+    if admin.state.ready.load(Relaxed) {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the first audit is not over\n")
+    }
+}
+
+#[derive(Deserialize)]
+struct ZonesQuery {
+    /// Part of a zone's name.
+    search: Option<String>,
+}
+
+async fn zones(Shared(admin): Shared<Admin>, Query(query): Query<ZonesQuery>) -> Response {
+    blocking(move || Json(admin.state.zones_reply(query.search.as_deref())).into_response()).await
+}
+
+async fn zone(Shared(admin): Shared<Admin>, Path(name): Path<String>) -> Response {
+    blocking(move || {
+        let reply = admin.state.zones_reply(Some(&name));
+        match reply.zones.into_iter().find(|zone| zone.zone == name) {
+            Some(zone) => Json(zone).into_response(),
+            None => problem(StatusCode::NOT_FOUND, &format!("no zone is called `{name}`")),
+        }
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+struct EventsQuery {
+    /// Number of the first event to return; default all that are kept.
+    #[serde(default)]
+    since: u64,
+}
+
+async fn events(Shared(admin): Shared<Admin>, Query(query): Query<EventsQuery>) -> Json<EventsReply> {
+    let log = lock(&admin.state.events);
+    Json(EventsReply { events: log.since(query.since), next: log.next_id() })
+}
+
+async fn host(Shared(admin): Shared<Admin>) -> Response {
+    blocking(move || Json(admin.state.host_reply()).into_response()).await
+}
+
+async fn not_found() -> Response {
+    problem(StatusCode::NOT_FOUND, "no such page; see /")
+}
+
+/// Reading 100,000 zones takes milliseconds: not on the threads that serve others.
+async fn blocking(work: impl FnOnce() -> Response + Send + 'static) -> Response {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("the request failed: {error}"))
+    })
+}
+
+/// RFC 9457.
+#[derive(Serialize)]
+struct Problem<'a> {
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let body =
+        Problem { title: status.canonical_reason().unwrap_or("error"), status: status.as_u16(), detail };
+    let mut response = (status, Json(body)).into_response();
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("application/problem+json"));
+    response
+}

@@ -1,0 +1,123 @@
+//! The JSON of the admin API, for the agent that writes it and for those who read it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// `GET /api/zones`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ZonesReply {
+    pub instance: String,
+    /// By name.
+    pub zones: Vec<ZoneRecord>,
+    /// Sockets of our listeners whose zone is not known (yet).
+    pub unattributed_sockets: u64,
+}
+
+/// One zone on this host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ZoneRecord {
+    pub zone: String,
+    pub plan: String,
+    /// `configured`, or `draining`: taken out of the configuration while sockets live.
+    pub state: String,
+    /// Live WebSockets.
+    pub websockets: u64,
+    /// Highest number of live WebSockets in the last one to two minutes.
+    pub websockets_peak_recent: u64,
+    /// Highest number of live WebSockets since the agent started.
+    pub websockets_peak: u64,
+    /// Live kernel sockets of the zone's clients.
+    pub sockets: u64,
+    /// Concurrent WebSockets over the fleet that the plan is made for.
+    pub guideline: u64,
+    /// Live WebSockets on this host above which the kernel refuses.
+    pub abuse_cap: u64,
+    /// `websockets / guideline`.
+    pub guideline_ratio: f64,
+    /// The zone's number in the kernel.
+    pub slot: u32,
+    pub admitted_total: u64,
+    /// Refused because of a cap or a block.
+    pub refused_total: u64,
+    /// All refusals by reason; reasons that never occurred are absent.
+    pub refused: BTreeMap<String, u64>,
+    /// Ended sockets by reason, as above.
+    pub closed: BTreeMap<String, u64>,
+    /// Bytes of ended sockets.
+    pub received_bytes_total: u64,
+    pub sent_bytes_total: u64,
+}
+
+/// `GET /api/events`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventsReply {
+    /// Oldest first.
+    pub events: Vec<EventRecord>,
+    /// What to ask for next, as `?since=`.
+    pub next: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventRecord {
+    pub id: u64,
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// `refused`, `above_guideline`, `reload`, `reload_failed`, `drift`.
+    pub kind: String,
+    pub zone: Option<String>,
+    pub reason: Option<String>,
+    /// Live WebSockets of the zone at that time.
+    pub websockets: Option<u64>,
+    /// The cap or guideline that was met.
+    pub bound: Option<u64>,
+    pub message: Option<String>,
+}
+
+/// `GET /api/host`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HostReply {
+    pub version: String,
+    pub abi_version: u32,
+    pub instance: String,
+    pub cgroup: String,
+    /// True if this agent took over what an earlier one had pinned.
+    pub adopted: bool,
+    pub zones: usize,
+    pub draining_zones: usize,
+    pub audit: AuditReply,
+    pub programs: Vec<ProgramReply>,
+    pub maps: Vec<MapReply>,
+    pub refused: BTreeMap<String, u64>,
+    pub events_lost_total: u64,
+    pub untracked_total: u64,
+}
+
+/// The last self-audit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuditReply {
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub at: Option<OffsetDateTime>,
+    /// Counted sockets in the kernel's own list.
+    pub sockets: u64,
+    /// Sockets of our listeners that are in no count.
+    pub untracked_sockets: u64,
+    /// Sum of all differences between counts and list.
+    pub drift_sockets: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProgramReply {
+    pub program: String,
+    pub runs: u64,
+    pub run_seconds: f64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MapReply {
+    pub map: String,
+    pub entries: u64,
+    pub capacity: u64,
+}

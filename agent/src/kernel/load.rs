@@ -1,0 +1,170 @@
+//! Loading the kernel object onto an instance's pinned maps, and putting its programs in force.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapData, RingBuf},
+};
+use aya_log::EbpfLogger;
+use tokio::io::unix::AsyncFd;
+use weir_common::{ABI_VERSION, event::Event, names};
+
+use super::{
+    KernelError,
+    attach::{self, InForce},
+    memory::{HostMemory, ZoneMemory},
+    pins::{Cgroup, InstanceDir, netns_cookie},
+    programs::{self, ProgramRun},
+    tables::{self, Tables},
+};
+
+/// What the kernel side needs to know before it is loaded.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub instance: String,
+    pub cgroup: Option<PathBuf>,
+    /// Zones to make room for; an adopted instance keeps the room that it has.
+    pub max_zones: u32,
+    /// The kernel programs' debug log.
+    pub log: bool,
+    /// Have the kernel count the programs' runs and time.
+    pub program_stats: bool,
+}
+
+/// The kernel side of one instance.
+pub struct Kernel {
+    pub zones: Arc<ZoneMemory>,
+    pub host: Arc<HostMemory>,
+    /// The sockets' tags, for the socket list.
+    pub tags: Arc<MapData>,
+    pub tables: Tables,
+    /// True if an earlier agent's maps, and so its counts, were taken over.
+    pub adopted: bool,
+    pub cgroup_path: PathBuf,
+    events: RingBuf<MapData>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    object: Ebpf,
+    cgroup: File,
+    dir: InstanceDir,
+    _stats: Option<OwnedFd>,
+}
+
+impl Kernel {
+    /// Opens or makes the instance's maps. Nothing is attached yet: see [`Kernel::put_in_force`].
+    pub fn open(settings: Settings) -> Result<Self, KernelError> {
+        let dir = InstanceDir::claim(&settings.instance)?;
+        let cgroup = Cgroup::open(settings.cgroup.as_deref())?;
+        let netns = netns_cookie()
+            .map_err(|source| KernelError::System { what: "the network namespace's cookie", source })?;
+        let earlier = HostMemory::open_pinned(&dir.map(names::MAP_HOST))?;
+        let adopted = match &earlier {
+            Some(host) => check(host, &settings, &cgroup, netns)?,
+            None => false,
+        };
+        let mut object = load(&dir, &settings, netns)?;
+        let zones = Arc::new(ZoneMemory::new(&object)?);
+        let host = Arc::new(HostMemory::new(&object)?);
+        let tables = Tables::new(&mut object)?;
+        let tags = Arc::new(tables::take_tags(&mut object)?);
+        programs::load(&mut object)?;
+        let stats = if settings.program_stats { programs::count_runs() } else { None };
+        let events = take_ring(&mut object, names::MAP_EVENTS)?;
+        let logger = if settings.log { EbpfLogger::init(&mut object).ok() } else { None };
+        if !adopted {
+            host.describe(netns, cgroup.id);
+        }
+        let (cgroup, cgroup_path) = (cgroup.file, cgroup.path);
+        Ok(Self {
+            zones,
+            host,
+            tags,
+            tables,
+            adopted,
+            cgroup_path,
+            events,
+            logger,
+            object,
+            cgroup,
+            dir,
+            _stats: stats,
+        })
+    }
+
+    /// Attaches the programs, or puts them in place of the running ones (no moment is without).
+    pub fn put_in_force(&mut self) -> Result<Vec<(&'static str, InForce)>, KernelError> {
+        let result = attach::all(&self.object, &self.cgroup, &self.dir)?;
+        self.host.seal(ABI_VERSION);
+        Ok(result)
+    }
+
+    /// What each program has run since it was loaded.
+    pub fn program_runs(&self) -> Vec<ProgramRun> {
+        programs::runs(&self.object)
+    }
+
+    /// Becomes readable when an event waits. Call it inside of a runtime.
+    pub fn events_ready(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let fd = self.events.as_fd().try_clone_to_owned()?;
+        // SAFETY: the descriptor was made for the `AsyncFd` alone, which owns it until it is dropped.
+        unsafe { AsyncFd::register(fd) }.map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// Next event, if one waits. Never blocks.
+    pub fn next_event(&mut self) -> Option<Event> {
+        let item = self.events.next()?;
+        super::memory::read_event(&item)
+    }
+
+    /// Hands what the kernel programs logged to the `log` crate.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+}
+
+/// True if the instance can be adopted, false if its making was interrupted.
+fn check(host: &HostMemory, settings: &Settings, cgroup: &Cgroup, netns: u64) -> Result<bool, KernelError> {
+    let instance = settings.instance.clone();
+    match host.abi_version() {
+        0 => Ok(false),
+        found if found != u64::from(ABI_VERSION) => {
+            Err(KernelError::AbiVersion { instance, found, expected: ABI_VERSION })
+        }
+        _ if host.netns_cookie() != netns => Err(KernelError::OtherNamespace { instance }),
+        _ if host.cgroup_id() != cgroup.id => {
+            Err(KernelError::OtherCgroup { instance, path: cgroup.path.clone() })
+        }
+        _ => Ok(true),
+    }
+}
+
+fn load(dir: &InstanceDir, settings: &Settings, netns: u64) -> Result<Ebpf, KernelError> {
+    let log_level: u8 = if settings.log { aya_log::Level::Debug as u8 } else { 0 };
+    let slots = settings.max_zones + 1;
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global(names::GLOBAL_NETNS, &netns, true)
+        .override_global(aya_log::LEVEL, &log_level, true)
+        .map_max_entries(names::MAP_ZONE_SLOTS, settings.max_zones)
+        .map_max_entries(names::MAP_ZONE_POLICY, slots)
+        .map_max_entries(names::MAP_ZONE_USAGE, slots);
+    for name in names::PINNED_MAPS {
+        loader.map_pin_path(name, dir.map(name));
+    }
+    loader
+        .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-ebpf")))
+        .map_err(|source| KernelError::Load(Box::new(source)))
+}
+
+fn take_ring(object: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelError> {
+    let map: Map = object.take_map(name).ok_or(KernelError::Missing { kind: "map", name })?;
+    RingBuf::try_from(map).map_err(KernelError::map(name))
+}

@@ -1,0 +1,26 @@
+//! The agent's BPF room: everything that touches aya, map memory or the `bpf` system call is below this module.
+//!
+//! [`Kernel::open`] adopts what an earlier agent pinned under `/sys/fs/bpf/weir/<instance>/`, or makes it. Programs, links
+//! and maps are pinned, so nothing here has to live for counting and caps to go on.
+
+#![expect(unsafe_code, reason = "map memory and system calls that no library offers")]
+
+mod attach;
+mod error;
+mod load;
+mod memory;
+mod pins;
+mod programs;
+mod sock_diag;
+mod sys;
+mod tables;
+
+pub use error::KernelError;
+pub use load::{Kernel, Settings};
+pub use memory::{HostMemory, ZoneMemory};
+pub use pins::cgroup2_mount;
+pub use pins::unload;
+pub use programs::ProgramRun;
+pub use sock_diag::{SocketSeen, list_sockets};
+pub use sys::rcu_grace_period;
+pub use tables::{MapFill, Tables, listener_bytes};

@@ -1,0 +1,141 @@
+//! Where an instance's maps and links are pinned, who holds it, and how it is removed.
+
+use std::{
+    fs, io,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs},
+};
+use weir_common::names;
+
+use super::KernelError;
+
+const ROOT: &str = "/sys/fs/bpf";
+
+/// The folder of one instance, locked: only one agent at a time may hold it.
+pub struct InstanceDir {
+    path: PathBuf,
+    _lock: Flock<fs::File>,
+}
+
+impl InstanceDir {
+    /// Makes the folder if need be, and takes its lock.
+    pub fn claim(instance: &str) -> Result<Self, KernelError> {
+        let root = Path::new(ROOT);
+        if statfs(root).map(|fs| fs.filesystem_type()) != Ok(BPF_FS_MAGIC) {
+            return Err(KernelError::NoBpffs { path: root.to_owned() });
+        }
+        let path = instance_path(instance);
+        fs::create_dir_all(&path).map_err(pin("make", &path))?;
+        let dir = fs::File::open(&path).map_err(pin("open", &path))?;
+        let lock = Flock::lock(dir, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| KernelError::Running { instance: instance.to_owned() })?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Where a map is pinned.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Where a program's link is pinned. (bpffs reserves names with dots.)
+    pub fn link(&self, program: &str) -> PathBuf {
+        self.path.join(program)
+    }
+}
+
+fn instance_path(instance: &str) -> PathBuf {
+    Path::new(ROOT).join("weir").join(instance)
+}
+
+fn pin(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KernelError {
+    let path = path.to_owned();
+    move |source| KernelError::Pin { action, path, source }
+}
+
+/// Detaches an instance's programs and removes its maps: counting and caps end at once. Returns false if there was none.
+pub fn unload(instance: &str) -> Result<bool, KernelError> {
+    let path = instance_path(instance);
+    if !path.exists() {
+        return Ok(false);
+    }
+    let dir = InstanceDir::claim(instance)?;
+    // Links first: no program may run on maps that are half gone.
+    let links = names::PROGRAMS.iter().map(|name| dir.link(name));
+    for pinned in links.chain(names::PINNED_MAPS.iter().map(|name| dir.map(name))) {
+        match fs::remove_file(&pinned) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(pin("remove", &pinned)(error));
+            }
+            _ => {}
+        }
+    }
+    fs::remove_dir(&path).map_err(pin("remove", &path))?;
+    // The folder above is shared with other instances; it goes with the last of them.
+    let _ = fs::remove_dir(Path::new(ROOT).join("weir"));
+    Ok(true)
+}
+
+/// The cgroup that programs attach to: an open folder and its id.
+pub struct Cgroup {
+    pub file: fs::File,
+    pub path: PathBuf,
+    /// Inode number, which is the cgroup's id.
+    pub id: u64,
+}
+
+impl Cgroup {
+    /// Opens the named cgroup, or the root of cgroup2 wherever it is mounted.
+    pub fn open(path: Option<&Path>) -> Result<Self, KernelError> {
+        let path = match path {
+            Some(path) => path.to_owned(),
+            None => cgroup2_mount().ok_or(KernelError::NoCgroup2)?,
+        };
+        let open = || -> io::Result<_> {
+            let file = fs::File::open(&path)?;
+            let id = file.metadata()?.ino();
+            Ok((file, id))
+        };
+        let (file, id) = open().map_err(|source| KernelError::Cgroup { path: path.clone(), source })?;
+        if nix::sys::statfs::fstatfs(&file).map(|fs| fs.filesystem_type()) != Ok(CGROUP2_SUPER_MAGIC) {
+            return Err(KernelError::NotCgroup2 { path });
+        }
+        Ok(Self { file, path, id })
+    }
+}
+
+/// Where cgroup2 is mounted: `/sys/fs/cgroup`, or elsewhere in the hybrid layout.
+pub fn cgroup2_mount() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_device, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        // Mount points write blanks as octal escapes.
+        (kind == "cgroup2").then(|| PathBuf::from(path.replace("\\040", " ")))
+    })
+}
+
+/// `SO_NETNS_COOKIE` of the calling thread's network namespace (Linux 5.14).
+pub fn netns_cookie() -> io::Result<u64> {
+    /// `include/uapi/asm-generic/socket.h`; not in `libc` for every architecture.
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let socket =
+        std::net::UdpSocket::bind("127.0.0.1:0").or_else(|_| std::net::UdpSocket::bind("[::1]:0"))?;
+    let mut cookie = 0_u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the descriptor is open, value and length are live and of the stated size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}

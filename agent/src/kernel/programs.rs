@@ -1,0 +1,54 @@
+//! The loaded programs: what they cost.
+
+use std::{os::fd::OwnedFd, time::Duration};
+
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramError},
+    sys::{Stats, enable_stats},
+};
+use weir_common::names;
+
+use super::KernelError;
+
+/// How often a program ran and for how long, as the kernel counts while its statistics are on.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramRun {
+    pub program: &'static str,
+    pub runs: u64,
+    pub time: Duration,
+}
+
+/// Loads every program into the kernel; attaching is `attach`'s.
+pub(super) fn load(object: &mut Ebpf) -> Result<(), KernelError> {
+    for name in names::PROGRAMS {
+        let program = object.program_mut(name).ok_or(KernelError::Missing { kind: "program", name })?;
+        load_one(program).map_err(|source| KernelError::Program { name, source: Box::new(source) })?;
+    }
+    Ok(())
+}
+
+/// The kernel counts runs and time of every BPF program as long as what this returns is open (Linux 5.8).
+pub(super) fn count_runs() -> Option<OwnedFd> {
+    enable_stats(Stats::RunTime)
+        .inspect_err(|error| tracing::warn!(%error, "the kernel does not count program runs: weir_program_* stay at 0"))
+        .ok()
+}
+
+/// What each program has run since it was loaded. One system call a program.
+pub(super) fn runs(object: &Ebpf) -> Vec<ProgramRun> {
+    let run = |program: &'static str| {
+        let info = object.program(program)?.info().ok()?;
+        Some(ProgramRun { program, runs: info.run_count(), time: info.run_time() })
+    };
+    names::PROGRAMS.into_iter().filter_map(run).collect()
+}
+
+fn load_one(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::SockOps(program) => program.load(),
+        Program::CgroupSockopt(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}

@@ -1,0 +1,238 @@
+//! The kernel's own list of TCP sockets, with weir's tag of each: `NETLINK_SOCK_DIAG` with
+//! `INET_DIAG_REQ_SK_BPF_STORAGES` (Linux 5.10; needs `CAP_BPF` and `CAP_NET_ADMIN`).
+//!
+//! The list is not a snapshot: the kernel walks its hash table while sockets come and go. Time-wait minisockets and
+//! pending requests are not sockets and are left out; a socket that is not connected yet is in no table and cannot be seen.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+use aya::maps::MapData;
+use weir_common::socket::SocketTag;
+
+const NETLINK_SOCK_DIAG: libc::c_int = 4;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const INET_DIAG_REQ_SK_BPF_STORAGES: u16 = 2;
+const SK_DIAG_BPF_STORAGE_REQ_MAP_FD: u16 = 1;
+const INET_DIAG_SK_BPF_STORAGES: u16 = 20;
+const SK_DIAG_BPF_STORAGE: u16 = 1;
+const SK_DIAG_BPF_STORAGE_MAP_VALUE: u16 = 3;
+const NLA_TYPE_MASK: u16 = 0x3fff;
+
+const NLMSG_HEADER: usize = 16;
+/// `struct inet_diag_msg`.
+const DIAG_MESSAGE: usize = 72;
+/// `struct inet_diag_req_v2`.
+const DIAG_REQUEST: usize = 56;
+
+/// All states but `TIME_WAIT` (6), `CLOSE` (7), `LISTEN` (10) and `NEW_SYN_RECV` (12).
+const STATES: u32 = (1 << 1) | (1 << 2) | (1 << 3) | (1 << 4) | (1 << 5) | (1 << 8) | (1 << 9) | (1 << 11);
+
+/// One socket of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketSeen {
+    /// IPv4 addresses are IPv4-mapped.
+    pub local_address: [u8; 16],
+    pub local_port: u16,
+    pub tag: Option<SocketTag>,
+}
+
+/// Calls `each` with every TCP socket of the calling thread's network namespace.
+pub fn list_sockets(tags: &MapData, mut each: impl FnMut(SocketSeen)) -> io::Result<()> {
+    let socket = open()?;
+    for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
+        send(&socket, &request(family, tags.fd().as_fd().as_raw_fd() as u32))?;
+        receive(&socket, &mut each)?;
+    }
+    Ok(())
+}
+
+fn open() -> io::Result<OwnedFd> {
+    // SAFETY: makes a descriptor that nobody else has.
+    let fd =
+        unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, NETLINK_SOCK_DIAG) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn request(family: u8, map_fd: u32) -> Vec<u8> {
+    const NLM_F_REQUEST: u16 = 1;
+    const NLM_F_DUMP: u16 = 0x300;
+    let attributes = attribute(
+        INET_DIAG_REQ_SK_BPF_STORAGES,
+        &attribute(SK_DIAG_BPF_STORAGE_REQ_MAP_FD, &map_fd.to_ne_bytes()),
+    );
+    let len = NLMSG_HEADER + DIAG_REQUEST + attributes.len();
+    let mut message = Vec::with_capacity(len);
+    message.extend((len as u32).to_ne_bytes());
+    message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    message.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend([family, libc::IPPROTO_TCP as u8, 0, 0]);
+    message.extend(STATES.to_ne_bytes());
+    message.extend([0; DIAG_REQUEST - 8]);
+    message.extend(attributes);
+    message
+}
+
+/// `struct nlattr` with its content; all of ours are multiples of 4 bytes.
+fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(4 + content.len());
+    bytes.extend(((4 + content.len()) as u16).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(content);
+    bytes
+}
+
+fn send(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
+    // SAFETY: the descriptor is open and the buffer live.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn receive(socket: &OwnedFd, each: &mut impl FnMut(SocketSeen)) -> io::Result<()> {
+    let mut buffer = vec![0_u8; 256 * 1024];
+    loop {
+        // SAFETY: the descriptor is open, the buffer live and of the stated length.
+        let received = unsafe {
+            libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_TRUNC)
+        };
+        if received < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() == io::ErrorKind::Interrupted {
+                continue;
+            }
+            return Err(error);
+        }
+        let bytes = buffer.get(..received as usize).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "a socket list message was cut short")
+        })?;
+        if messages(bytes, each)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads the messages of one datagram. True if the list is at its end.
+fn messages(mut bytes: &[u8], each: &mut impl FnMut(SocketSeen)) -> io::Result<bool> {
+    const NLMSG_ERROR: u16 = 2;
+    const NLMSG_DONE: u16 = 3;
+    while bytes.len() >= NLMSG_HEADER {
+        let len = u32_at(bytes, 0) as usize;
+        let kind = u16_at(bytes, 4);
+        if len < NLMSG_HEADER || len > bytes.len() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a socket list message has a wrong length",
+            ));
+        }
+        let body = &bytes[NLMSG_HEADER..len];
+        match kind {
+            // Both carry an errno, 0 where all is well.
+            NLMSG_ERROR | NLMSG_DONE => {
+                let errno = if body.len() >= 4 { u32_at(body, 0) as i32 } else { 0 };
+                if errno < 0 {
+                    return Err(io::Error::from_raw_os_error(-errno));
+                }
+                return Ok(true);
+            }
+            SOCK_DIAG_BY_FAMILY if body.len() >= DIAG_MESSAGE => each(socket_seen(body)),
+            _ => {}
+        }
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+fn socket_seen(body: &[u8]) -> SocketSeen {
+    // family, state, timer, retrans, then `struct inet_diag_sockid`: ports in network byte order, addresses.
+    let family = body[0];
+    let local_port = u16::from_be_bytes([body[4], body[5]]);
+    let mut local_address = [0; 16];
+    local_address.copy_from_slice(&body[8..24]);
+    if i32::from(family) == libc::AF_INET {
+        local_address = weir_common::listener::mapped([body[8], body[9], body[10], body[11]]);
+    }
+    let tag = attributes(&body[DIAG_MESSAGE..])
+        .filter(|(kind, _)| *kind == INET_DIAG_SK_BPF_STORAGES)
+        .flat_map(|(_, storages)| attributes(storages))
+        .filter(|(kind, _)| *kind == SK_DIAG_BPF_STORAGE)
+        .flat_map(|(_, storage)| attributes(storage))
+        .find(|(kind, value)| *kind == SK_DIAG_BPF_STORAGE_MAP_VALUE && value.len() >= size_of::<SocketTag>())
+        .map(|(_, value)| SocketTag { slot: u32_at(value, 0), flags: u32_at(value, 4) });
+    SocketSeen { local_address, local_port, tag }
+}
+
+/// The attributes of a byte string: type without flags, content. A faulty length ends them.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        if bytes.len() < 4 {
+            return None;
+        }
+        let len = usize::from(u16_at(bytes, 0));
+        let kind = u16_at(bytes, 2) & NLA_TYPE_MASK;
+        let content = bytes.get(4..len)?;
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, content))
+    })
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_ne_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diag_body(storage: &[u8]) -> Vec<u8> {
+        let mut body = vec![0; DIAG_MESSAGE];
+        body[0] = libc::AF_INET as u8;
+        body[4..6].copy_from_slice(&8080_u16.to_be_bytes());
+        body[8..12].copy_from_slice(&[192, 0, 2, 7]);
+        let value = attribute(SK_DIAG_BPF_STORAGE_MAP_VALUE, storage);
+        body.extend(attribute(
+            INET_DIAG_SK_BPF_STORAGES | 0x8000,
+            &attribute(SK_DIAG_BPF_STORAGE | 0x8000, &value),
+        ));
+        body
+    }
+
+    #[test]
+    fn a_socket_with_its_tag_is_read() {
+        let mut tag = 5_u32.to_ne_bytes().to_vec();
+        tag.extend(3_u32.to_ne_bytes());
+        let seen = socket_seen(&diag_body(&tag));
+        assert_eq!(seen.local_port, 8080);
+        assert_eq!(seen.local_address, weir_common::listener::mapped([192, 0, 2, 7]));
+        assert_eq!(seen.tag, Some(SocketTag { slot: 5, flags: 3 }));
+    }
+
+    #[test]
+    fn a_socket_without_a_tag_and_faulty_attributes_are_no_tag() {
+        assert_eq!(socket_seen(&diag_body(&[])[..DIAG_MESSAGE]).tag, None);
+        assert_eq!(socket_seen(&diag_body(&[1, 2, 3, 4])).tag, None);
+        let mut body = diag_body(&[0; 8]);
+        body[DIAG_MESSAGE..DIAG_MESSAGE + 2].copy_from_slice(&u16::MAX.to_ne_bytes());
+        assert_eq!(socket_seen(&body).tag, None);
+    }
+
+    #[test]
+    fn an_error_in_the_list_is_an_error() {
+        let mut message = 20_u32.to_ne_bytes().to_vec();
+        message.extend(2_u16.to_ne_bytes());
+        message.extend([0; 10]);
+        message.extend((-libc::EPERM).to_ne_bytes());
+        let error = messages(&message, &mut |_| panic!("no socket")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    }
+}

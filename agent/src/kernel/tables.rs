@@ -1,0 +1,174 @@
+//! The hash maps that the agent fills: zone slots, listeners, uids.
+
+use std::{
+    collections::{HashMap as StdHashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{HashMap, Map, MapData, MapError},
+};
+use weir_common::{
+    listener::{ANY_V4, Listener, ListenerKey, mapped},
+    names,
+    zone::{UNATTRIBUTED, ZoneKey},
+};
+
+use super::KernelError;
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodListenerKey(ListenerKey);
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodListener(Listener);
+// SAFETY: `repr(C)` of plain numbers without padding (`common/tests/layout.rs`).
+unsafe impl Pod for PodListenerKey {}
+// SAFETY: as above.
+unsafe impl Pod for PodListener {}
+
+/// How full a table is.
+#[derive(Clone, Copy, Debug)]
+pub struct MapFill {
+    pub map: &'static str,
+    pub entries: u64,
+    pub capacity: u64,
+}
+
+/// The tables, with the number of their entries kept beside them: only the agent changes them.
+pub struct Tables {
+    slots: HashMap<MapData, u64, u32>,
+    slots_len: usize,
+    listeners: HashMap<MapData, PodListenerKey, PodListener>,
+    listeners_len: usize,
+    uids: HashMap<MapData, u32, u32>,
+    uids_len: usize,
+    capacities: [u32; 3],
+}
+
+impl Tables {
+    pub(super) fn new(object: &mut Ebpf) -> Result<Self, KernelError> {
+        let slots = take(object, names::MAP_ZONE_SLOTS)?;
+        let listeners = take(object, names::MAP_LISTENERS)?;
+        let uids = take(object, names::MAP_UIDS)?;
+        let capacities = [slots.1, listeners.1, uids.1];
+        let slots: HashMap<_, u64, u32> =
+            HashMap::try_from(slots.0).map_err(KernelError::map(names::MAP_ZONE_SLOTS))?;
+        let listeners = HashMap::try_from(listeners.0).map_err(KernelError::map(names::MAP_LISTENERS))?;
+        let uids = HashMap::try_from(uids.0).map_err(KernelError::map(names::MAP_UIDS))?;
+        let slots_len = slots.keys().filter_map(Result::ok).count();
+        Ok(Self { slots, slots_len, listeners, listeners_len: 0, uids, uids_len: 0, capacities })
+    }
+
+    /// Every zone key that the kernel knows, with its slot.
+    pub fn zone_slots(&self) -> Result<StdHashMap<ZoneKey, u32>, KernelError> {
+        self.slots
+            .iter()
+            .map(|entry| entry.map(|(key, slot)| (ZoneKey::from_raw(key), slot)))
+            .collect::<Result<_, _>>()
+            .map_err(KernelError::map(names::MAP_ZONE_SLOTS))
+    }
+
+    /// From now on the kernel finds the zone.
+    pub fn insert_zone(&mut self, key: ZoneKey, slot: u32) -> Result<(), KernelError> {
+        self.slots.insert(key.to_raw(), slot, 0).map_err(KernelError::map(names::MAP_ZONE_SLOTS))?;
+        self.slots_len += 1;
+        Ok(())
+    }
+
+    /// From now on the kernel does not find the zone; a program that found it before may still be running.
+    pub fn remove_zone(&mut self, key: ZoneKey) -> Result<(), KernelError> {
+        match self.slots.remove(&key.to_raw()) {
+            Ok(()) => self.slots_len = self.slots_len.saturating_sub(1),
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(KernelError::map(names::MAP_ZONE_SLOTS)(error)),
+        }
+        Ok(())
+    }
+
+    /// The kernel follows the sockets accepted on these addresses, and on no others.
+    pub fn set_listeners(&mut self, addresses: &[SocketAddr]) -> Result<(), KernelError> {
+        let name = names::MAP_LISTENERS;
+        let wanted: HashSet<ListenerKey> = addresses.iter().map(listener_key).collect();
+        if wanted.len() > self.capacities[1] as usize {
+            return Err(KernelError::TableFull { name, capacity: self.capacities[1] });
+        }
+        let present: Vec<_> =
+            self.listeners.keys().collect::<Result<_, _>>().map_err(KernelError::map(name))?;
+        for key in present.into_iter().filter(|key| !wanted.contains(&key.0)) {
+            self.listeners.remove(&key).map_err(KernelError::map(name))?;
+        }
+        let value = PodListener(Listener { slot: UNATTRIBUTED, flags: 0 });
+        for key in &wanted {
+            self.listeners.insert(PodListenerKey(*key), value, 0).map_err(KernelError::map(name))?;
+        }
+        self.listeners_len = wanted.len();
+        Ok(())
+    }
+
+    /// These users may speak for zones, and no others.
+    pub fn set_uids(&mut self, uids: &HashSet<u32>) -> Result<(), KernelError> {
+        let name = names::MAP_UIDS;
+        if uids.len() > self.capacities[2] as usize {
+            return Err(KernelError::TableFull { name, capacity: self.capacities[2] });
+        }
+        let present: Vec<u32> = self.uids.keys().collect::<Result<_, _>>().map_err(KernelError::map(name))?;
+        for uid in present.into_iter().filter(|uid| !uids.contains(uid)) {
+            self.uids.remove(&uid).map_err(KernelError::map(name))?;
+        }
+        for uid in uids {
+            self.uids.insert(uid, 1, 0).map_err(KernelError::map(name))?;
+        }
+        self.uids_len = uids.len();
+        Ok(())
+    }
+
+    /// How full each table is.
+    pub fn fill(&self) -> [MapFill; 3] {
+        let fill = |map, entries: usize, capacity: u32| MapFill {
+            map,
+            entries: entries as u64,
+            capacity: u64::from(capacity),
+        };
+        [
+            fill(names::MAP_ZONE_SLOTS, self.slots_len, self.capacities[0]),
+            fill(names::MAP_LISTENERS, self.listeners_len, self.capacities[1]),
+            fill(names::MAP_UIDS, self.uids_len, self.capacities[2]),
+        ]
+    }
+}
+
+/// The sockets' tags.
+pub(super) fn take_tags(object: &mut Ebpf) -> Result<MapData, KernelError> {
+    let name = names::MAP_TAGS;
+    match object.take_map(name) {
+        Some(Map::SkStorage(tags)) => Ok(tags),
+        _ => Err(KernelError::Missing { kind: "map", name }),
+    }
+}
+
+fn take(object: &mut Ebpf, name: &'static str) -> Result<(Map, u32), KernelError> {
+    match object.take_map(name) {
+        Some(Map::HashMap(map)) => {
+            let capacity = map.info().map_err(KernelError::map(name))?.max_entries();
+            Ok((Map::HashMap(map), capacity))
+        }
+        _ => Err(KernelError::Missing { kind: "map", name }),
+    }
+}
+
+fn listener_key(address: &SocketAddr) -> ListenerKey {
+    let (octets, port) = listener_bytes(address);
+    ListenerKey::new(octets, port)
+}
+
+/// A listening address as the kernel programs see it.
+pub fn listener_bytes(address: &SocketAddr) -> ([u8; 16], u16) {
+    let octets = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => ANY_V4,
+        IpAddr::V4(ip) => mapped(ip.octets()),
+        IpAddr::V6(ip) => ip.octets(),
+    };
+    (octets, address.port())
+}

@@ -1,0 +1,326 @@
+//! `/metrics`: a collector that reads the kernel's numbers when it is asked. `docs/metrics.md` is the contract; a test
+//! compares the two.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    time::{Instant, SystemTime},
+};
+
+use prometheus::{
+    Encoder as _, Registry, TextEncoder,
+    core::{Collector, Desc},
+    process_collector::ProcessCollector,
+    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+};
+use weir_common::{
+    ABI_VERSION,
+    reason::{Close, Refusal},
+    zone::{UNATTRIBUTED, ZoneUsage},
+};
+
+use crate::{
+    state::{State, lock},
+    zones::Entry,
+};
+
+/// The registry with its collectors.
+pub struct Metrics {
+    registry: Registry,
+    one_at_a_time: Mutex<()>,
+    scraper: Arc<Mutex<IpAddr>>,
+}
+
+impl Metrics {
+    pub fn new(state: Arc<State>) -> Result<Self, prometheus::Error> {
+        let scraper = Arc::new(Mutex::new(IpAddr::from([127, 0, 0, 1])));
+        let registry = Registry::new();
+        registry.register(Box::new(KernelCollector { state, scraper: Arc::clone(&scraper) }))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        Ok(Self { registry, one_at_a_time: Mutex::new(()), scraper })
+    }
+
+    /// One scrape, in the text format 0.0.4. `scraper` is whom the peaks since its last scrape are for.
+    pub fn scrape(&self, scraper: IpAddr) -> Result<Vec<u8>, prometheus::Error> {
+        let _scrape = lock(&self.one_at_a_time);
+        *lock(&self.scraper) = scraper;
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+struct KernelCollector {
+    state: Arc<State>,
+    scraper: Arc<Mutex<IpAddr>>,
+}
+
+impl Collector for KernelCollector {
+    /// Unchecked: families of zones come and go with the configuration.
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let scraper = *lock(&self.scraper);
+        let mut families = self.zones(scraper);
+        families.extend(self.host());
+        families.extend(self.kernel());
+        families.extend(self.agent());
+        families
+    }
+}
+
+impl KernelCollector {
+    fn zones(&self, scraper: IpAddr) -> Vec<MetricFamily> {
+        let state = &self.state;
+        state.look();
+        let zones = lock(&state.zones);
+        let entries = zones.entries();
+        let peaks = lock(&state.peaks).since_last_scrape(scraper, Instant::now());
+        let rows: Vec<(&Entry, ZoneUsage)> =
+            entries.into_iter().map(|entry| (entry, state.memory.usage(entry.slot))).collect();
+        let gauge = |name, help, value: &dyn Fn(&Entry, &ZoneUsage) -> f64| {
+            let metrics = rows.iter().map(|(entry, usage)| gauge(zone_labels(entry), value(entry, usage)));
+            family(name, help, MetricType::GAUGE, metrics.collect())
+        };
+        let counter = |name, help, value: &dyn Fn(&ZoneUsage) -> u64| {
+            let metrics = rows.iter().map(|(entry, usage)| counter(zone_labels(entry), value(usage)));
+            family(name, help, MetricType::COUNTER, metrics.collect())
+        };
+        vec![
+            gauge("weir_zone_websockets", "Live WebSockets.", &|_, usage| usage.websockets as f64),
+            gauge(
+                "weir_zone_websockets_peak",
+                "Highest number of live WebSockets since this scraper's last scrape.",
+                &|entry, _| peaks.get(entry.slot as usize).copied().unwrap_or(0) as f64,
+            ),
+            gauge("weir_zone_sockets", "Live kernel sockets of the zone's clients.", &|_, usage| {
+                usage.sockets as f64
+            }),
+            gauge(
+                "weir_zone_guideline",
+                "Concurrent WebSockets over the fleet that the zone's plan is made for; nothing is refused above it.",
+                &|entry, _| entry.guideline as f64,
+            ),
+            gauge(
+                "weir_zone_abuse_cap",
+                "Live WebSockets on this host above which the kernel refuses.",
+                &|entry, _| entry.abuse_cap as f64,
+            ),
+            counter("weir_zone_admitted_total", "WebSockets admitted.", &|usage| usage.admitted_total),
+            refused(&rows),
+            closed(&rows),
+            counter("weir_zone_received_bytes_total", "Bytes from clients, of ended sockets.", &|usage| {
+                usage.rx_bytes
+            }),
+            counter("weir_zone_sent_bytes_total", "Bytes to clients, of ended sockets.", &|usage| {
+                usage.tx_bytes
+            }),
+        ]
+    }
+
+    fn host(&self) -> Vec<MetricFamily> {
+        let (state, host) = (&self.state, &self.state.host);
+        let host_refused = host.refused();
+        let refused = Refusal::ALL
+            .iter()
+            .zip(host_refused)
+            .filter(|(refusal, _)| Refusal::ZoneUnknown as u32 <= **refusal as u32)
+            .map(|(refusal, count)| counter(vec![label("reason", refusal.label())], count))
+            .collect();
+        vec![
+            single_gauge(
+                "weir_unattributed_sockets",
+                "Sockets of our listeners whose zone is not known (yet).",
+                state.memory.live(UNATTRIBUTED).0 as f64,
+            ),
+            family(
+                "weir_refused_total",
+                "Operations on sockets that were refused and that no zone can be named for.",
+                MetricType::COUNTER,
+                refused,
+            ),
+            single_counter(
+                "weir_untracked_total",
+                "Accepted sockets that the kernel had no memory to count.",
+                host.untracked_total(),
+            ),
+            single_counter(
+                "weir_contended_total",
+                "Counts that gave up compare-and-swap under contention.",
+                host.contended_total(),
+            ),
+            single_counter(
+                "weir_events_lost_total",
+                "Kernel events that found no room in the ring buffer.",
+                host.events_lost(),
+            ),
+        ]
+    }
+
+    fn kernel(&self) -> Vec<MetricFamily> {
+        let kernel = lock(&self.state.kernel);
+        let runs = kernel.program_runs();
+        let fill = kernel.tables.fill();
+        drop(kernel);
+        let program = |name: &str| vec![label("program", name)];
+        let map = |name: &str| vec![label("map", name)];
+        vec![
+            family(
+                "weir_program_runs_total",
+                "Runs of a kernel program since it was loaded.",
+                MetricType::COUNTER,
+                runs.iter().map(|run| counter(program(run.program), run.runs)).collect(),
+            ),
+            family(
+                "weir_program_run_seconds_total",
+                "Time that a kernel program ran since it was loaded.",
+                MetricType::COUNTER,
+                runs.iter().map(|run| counter_f64(program(run.program), run.time.as_secs_f64())).collect(),
+            ),
+            family(
+                "weir_map_entries",
+                "Entries of a kernel table.",
+                MetricType::GAUGE,
+                fill.iter().map(|fill| gauge(map(fill.map), fill.entries as f64)).collect(),
+            ),
+            family(
+                "weir_map_capacity",
+                "Entries that a kernel table has room for.",
+                MetricType::GAUGE,
+                fill.iter().map(|fill| gauge(map(fill.map), fill.capacity as f64)).collect(),
+            ),
+        ]
+    }
+
+    fn agent(&self) -> Vec<MetricFamily> {
+        let state = &self.state;
+        let report = lock(&state.audit).clone();
+        let audited =
+            report.at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+        let (zones, draining) = {
+            let zones = lock(&state.zones);
+            (zones.len(), zones.draining_len())
+        };
+        let reloads = vec![
+            counter(vec![label("outcome", "success")], state.reloads.succeeded.load(Relaxed)),
+            counter(vec![label("outcome", "failure")], state.reloads.failed.load(Relaxed)),
+        ];
+        let zones = vec![
+            gauge(vec![label("state", "configured")], zones as f64),
+            gauge(vec![label("state", "draining")], draining as f64),
+        ];
+        let build = vec![
+            label("version", env!("CARGO_PKG_VERSION")),
+            label("abi", &ABI_VERSION.to_string()),
+            label("instance", &state.instance),
+        ];
+        vec![
+            single_gauge(
+                "weir_accounting_drift_sockets",
+                "Sum of all differences between the kernel's counts and its own socket list at the last audit.",
+                report.drift() as f64,
+            ),
+            single_gauge(
+                "weir_audit_untracked_sockets",
+                "Sockets of our listeners that are in no count: accepted before the agent came.",
+                report.untracked as f64,
+            ),
+            single_gauge("weir_audit_timestamp_seconds", "When the last audit ended.", audited.as_secs_f64()),
+            single_counter("weir_audits_total", "Audits.", state.audits_total.load(Relaxed)),
+            single_counter(
+                "weir_audit_repairs_total",
+                "Zones whose counts an audit set right.",
+                state.repairs_total.load(Relaxed),
+            ),
+            family("weir_zones", "Zones by state.", MetricType::GAUGE, zones),
+            family(
+                "weir_config_reloads_total",
+                "Reloads of the configuration.",
+                MetricType::COUNTER,
+                reloads,
+            ),
+            single_gauge(
+                "weir_config_last_reload_success_timestamp_seconds",
+                "When a configuration was last applied.",
+                state.reloads.last_success.load(Relaxed) as f64,
+            ),
+            family("weir_build_info", "Always 1.", MetricType::GAUGE, vec![gauge(build, 1.0)]),
+        ]
+    }
+}
+
+/// Series for the abuse cap always, so that a rate has a beginning; for other reasons once they occurred.
+fn refused(rows: &[(&Entry, ZoneUsage)]) -> MetricFamily {
+    let metrics = rows.iter().flat_map(|(entry, usage)| {
+        Refusal::ALL
+            .iter()
+            .filter(|refusal| **refusal == Refusal::AbuseCap || usage.refused[**refusal as usize] > 0)
+            .map(|refusal| {
+                let mut labels = zone_labels(entry);
+                labels.push(label("reason", refusal.label()));
+                counter(labels, usage.refused[*refusal as usize])
+            })
+    });
+    family("weir_zone_refused_total", "Refusals by reason.", MetricType::COUNTER, metrics.collect())
+}
+
+fn closed(rows: &[(&Entry, ZoneUsage)]) -> MetricFamily {
+    let metrics = rows.iter().flat_map(|(entry, usage)| {
+        Close::ALL.iter().filter(|close| usage.closed[**close as usize] > 0).map(|close| {
+            let mut labels = zone_labels(entry);
+            labels.push(label("reason", close.label()));
+            counter(labels, usage.closed[*close as usize])
+        })
+    });
+    family("weir_zone_closed_total", "Ended sockets by reason.", MetricType::COUNTER, metrics.collect())
+}
+
+fn zone_labels(entry: &Entry) -> Vec<LabelPair> {
+    vec![label("zone", &entry.name), label("plan", &entry.plan)]
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}
+
+fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = Metric::from_label(labels);
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn counter(labels: Vec<LabelPair>, value: u64) -> Metric {
+    counter_f64(labels, value as f64)
+}
+
+fn counter_f64(labels: Vec<LabelPair>, value: f64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(value);
+    let mut metric = Metric::from_label(labels);
+    metric.set_counter(counter);
+    metric
+}
+
+fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn single_gauge(name: &str, help: &str, value: f64) -> MetricFamily {
+    family(name, help, MetricType::GAUGE, vec![gauge(Vec::new(), value)])
+}
+
+fn single_counter(name: &str, help: &str, value: u64) -> MetricFamily {
+    family(name, help, MetricType::COUNTER, vec![counter(Vec::new(), value)])
+}

@@ -1,0 +1,269 @@
+//! The agent's life: load or adopt, apply the configuration, then watch until it is told to stop.
+//!
+//! Stopping leaves everything pinned. Nothing that runs here is needed for counting and caps.
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use nix::unistd::User;
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use weir_common::zone::ZoneKey;
+use weir_config::{Config, KernelLog};
+
+use crate::{
+    admin, audit,
+    events::EventLog,
+    kernel::{Kernel, KernelError, Settings},
+    peaks::Peaks,
+    state::{Reloads, State, lock},
+    zones::{ZoneTable, ZoneTableError},
+};
+
+/// Why the agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("cannot listen on the admin address {address}")]
+    Admin { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    #[error(transparent)]
+    Zones(#[from] ZoneTableError),
+    #[error("no user is called `{user}`: create it, or change {key}")]
+    User { user: String, key: &'static str },
+    #[error("the admin server ended")]
+    Serve(#[source] io::Error),
+    #[error("cannot wait for the kernel's events")]
+    Events(#[source] io::Error),
+}
+
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs until `shutdown`. Each message of `reload` says that the configuration is to be read again; it comes ready-made, or
+/// as the faults that it has.
+pub async fn run(
+    config: Config,
+    mut reload: mpsc::Receiver<Result<Config, String>>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), AgentError> {
+    let address = config.agent.admin;
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| AgentError::Admin { address, source })?;
+    let state = Arc::new(start(&config)?);
+    let server = tokio::spawn(admin::serve(listener, Arc::clone(&state)));
+    tokio::pin!(server);
+    let events = tokio::spawn(follow_events(Arc::clone(&state)));
+    let auditor = tokio::spawn(audit_forever(Arc::clone(&state), config.agent.audit_interval));
+    let mut look = interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut current = config;
+    let mut reloading = true;
+    tracing::info!(admin = %address, zones = current.zones.len(), "weir agent serves");
+
+    tokio::pin!(shutdown);
+    let result = loop {
+        tokio::select! {
+            () = &mut shutdown => break Ok(()),
+            ended = &mut server => break match ended {
+                Ok(Err(error)) => Err(AgentError::Serve(error)),
+                Ok(Ok(())) => Err(AgentError::Serve(io::Error::other("without a reason"))),
+                Err(error) => Err(AgentError::Serve(io::Error::other(error))),
+            },
+            message = reload.recv(), if reloading => match message {
+                Some(Ok(config)) => current = take_over(&state, current, config),
+                Some(Err(faults)) => refuse(&state, &faults),
+                None => reloading = false,
+            },
+            _ = look.tick() => every_second(&state),
+        }
+    };
+    auditor.abort();
+    events.abort();
+    tracing::info!("weir agent ends; counting and caps go on in the kernel");
+    result
+}
+
+/// Everything up to the first moment at which the kernel counts by this configuration.
+fn start(config: &Config) -> Result<State, AgentError> {
+    let uids = tagging_uids(config)?;
+    let mut kernel = Kernel::open(Settings {
+        instance: config.instance.to_string(),
+        cgroup: config.agent.cgroup.clone(),
+        max_zones: config.agent.max_zones,
+        log: config.agent.kernel_log == KernelLog::Debug,
+        program_stats: config.agent.program_stats,
+    })?;
+    let mut zones = ZoneTable::read(&kernel.zones, &kernel.tables)?;
+    let changes = zones.apply(&config.zones, &Arc::clone(&kernel.zones), &mut kernel.tables)?;
+    let listeners = listening(config);
+    kernel.tables.set_uids(&uids)?;
+    kernel.tables.set_listeners(&listeners)?;
+    let in_force = kernel.put_in_force()?;
+    for (program, how) in in_force {
+        tracing::info!(program, ?how, "kernel program in force");
+    }
+    tracing::info!(adopted = kernel.adopted, ?changes, instance = %config.instance, cgroup = %kernel.cgroup_path.display(), "kernel side is up");
+    if kernel.zones.slots() != config.agent.max_zones + 1 {
+        tracing::warn!(
+            has = kernel.zones.slots() - 1,
+            wanted = config.agent.max_zones,
+            "agent.max_zones takes effect when the instance is made anew (`weir agent --unload`)"
+        );
+    }
+    let reloads = Reloads::default();
+    reloads.note(true);
+    Ok(State {
+        instance: config.instance.to_string(),
+        memory: Arc::clone(&kernel.zones),
+        host: Arc::clone(&kernel.host),
+        tags: Arc::clone(&kernel.tags),
+        peaks: Mutex::new(Peaks::new(kernel.zones.slots(), Instant::now())),
+        kernel: Mutex::new(kernel),
+        zones: Mutex::new(zones),
+        events: Mutex::new(EventLog::default()),
+        audit: Mutex::default(),
+        audits_total: 0.into(),
+        repairs_total: 0.into(),
+        reloads,
+        ready: false.into(),
+        listeners: listeners.iter().map(crate::kernel::listener_bytes).collect(),
+    })
+}
+
+/// Addresses whose sockets are followed from birth.
+fn listening(config: &Config) -> Vec<SocketAddr> {
+    config.proxy.http.iter().chain(&config.proxy.https).copied().collect()
+}
+
+/// Users that may speak for zones: root, the proxy's, and those that the configuration names.
+fn tagging_uids(config: &Config) -> Result<HashSet<u32>, AgentError> {
+    let named = config.agent.tag_users.iter().map(|user| (user, "agent.tag_users"));
+    let mut uids = HashSet::from([0]);
+    for (user, key) in std::iter::once((&config.proxy.user, "proxy.user")).chain(named) {
+        let found = User::from_name(user).ok().flatten();
+        let found = found.ok_or_else(|| AgentError::User { user: user.clone(), key })?;
+        uids.insert(found.uid.as_raw());
+    }
+    Ok(uids)
+}
+
+/// Applies a new configuration, whole or not at all. Returns the one in force.
+fn take_over(state: &State, current: Config, config: Config) -> Config {
+    match apply(state, &config) {
+        Ok(summary) => {
+            tracing::info!("configuration reloaded: {summary}");
+            for (key, changed) in fixed_keys(&current, &config) {
+                if changed {
+                    tracing::warn!(key, "this key takes effect when the agent is restarted");
+                }
+            }
+            state.reloads.note(true);
+            lock(&state.events).agent("reload", summary);
+            config
+        }
+        Err(error) => {
+            refuse(state, &format!("{:#}", anyhow::Error::from(error)));
+            current
+        }
+    }
+}
+
+fn apply(state: &State, config: &Config) -> Result<String, AgentError> {
+    let uids = tagging_uids(config)?;
+    let mut zones = lock(&state.zones);
+    let mut kernel = lock(&state.kernel);
+    let changes = zones.apply(&config.zones, &state.memory, &mut kernel.tables)?;
+    kernel.tables.set_uids(&uids)?;
+    Ok(format!("{} zones added, {} changed, {} removed", changes.added, changes.changed, changes.removed))
+}
+
+/// What a running agent cannot change.
+fn fixed_keys(old: &Config, new: &Config) -> [(&'static str, bool); 6] {
+    [
+        ("instance", old.instance != new.instance),
+        ("proxy.http and proxy.https", listening(old) != listening(new)),
+        ("agent.admin", old.agent.admin != new.agent.admin),
+        ("agent.cgroup", old.agent.cgroup != new.agent.cgroup),
+        ("agent.max_zones", old.agent.max_zones != new.agent.max_zones),
+        (
+            "agent.audit_interval, agent.kernel_log and agent.program_stats",
+            (old.agent.audit_interval, old.agent.kernel_log, old.agent.program_stats)
+                != (new.agent.audit_interval, new.agent.kernel_log, new.agent.program_stats),
+        ),
+    ]
+}
+
+fn refuse(state: &State, faults: &str) {
+    tracing::error!("configuration not reloaded, nothing changed:\n{faults}");
+    state.reloads.note(false);
+    lock(&state.events).agent("reload_failed", faults.to_owned());
+}
+
+fn every_second(state: &State) {
+    state.look();
+    let freed = lock(&state.zones).reap(&state.memory);
+    let mut peaks = lock(&state.peaks);
+    freed.into_iter().for_each(|slot| peaks.forget(slot));
+    drop(peaks);
+    lock(&state.kernel).flush_log();
+}
+
+async fn follow_events(state: Arc<State>) -> Result<(), AgentError> {
+    let fd = lock(&state.kernel).events_ready().map_err(AgentError::Events)?;
+    loop {
+        let mut ready = fd.readable().await.map_err(AgentError::Events)?;
+        ready.clear_ready();
+        // Bound to the statement: `zone_name` takes another lock, which comes before this one in order.
+        while let Some(event) = next_event(&state) {
+            let zone = state.zone_name(ZoneKey::from_raw(event.zone_key));
+            lock(&state.events).kernel(&event, zone);
+        }
+    }
+}
+
+fn next_event(state: &State) -> Option<weir_common::event::Event> {
+    lock(&state.kernel).next_event()
+}
+
+async fn audit_forever(state: Arc<State>, every: Duration) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let task = Arc::clone(&state);
+        match tokio::task::spawn_blocking(move || audit_once(&task)).await {
+            Ok(Ok(())) => state.ready.store(true, Relaxed),
+            Ok(Err(error)) => tracing::error!("the audit failed: {:#}", anyhow::Error::from(error)),
+            Err(error) => tracing::error!(%error, "the audit did not end"),
+        }
+    }
+}
+
+fn audit_once(state: &State) -> Result<(), KernelError> {
+    let slots: Vec<u32> = lock(&state.zones).slots().collect();
+    let report = audit::audit(&state.memory, &state.tags, &slots, &state.listeners)?;
+    state.audits_total.fetch_add(1, Relaxed);
+    state.repairs_total.fetch_add(report.repaired as u64, Relaxed);
+    if report.drift() > 0 {
+        tracing::error!(drifts = ?report.drifts, repaired = report.repaired, "counts differ from the kernel's socket list");
+        lock(&state.events)
+            .agent("drift", format!("{} sockets off, {} zones set right", report.drift(), report.repaired));
+    }
+    if report.untracked > 0 {
+        tracing::warn!(
+            sockets = report.untracked,
+            "sockets of our listeners were accepted before the agent came and are in no count"
+        );
+    }
+    *lock(&state.audit) = report;
+    Ok(())
+}

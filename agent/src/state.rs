@@ -1,0 +1,187 @@
+//! What the agent's tasks share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Instant, SystemTime},
+};
+
+use aya::maps::MapData;
+use weir_common::{
+    ABI_VERSION,
+    reason::{Close, Refusal},
+    zone::{UNATTRIBUTED, ZoneKey, ZoneUsage},
+};
+
+use crate::{
+    api::{AuditReply, HostReply, MapReply, ProgramReply, ZoneRecord, ZonesReply},
+    audit::Report,
+    events::EventLog,
+    kernel::{HostMemory, Kernel, ZoneMemory},
+    peaks::Peaks,
+    zones::{Entry, ZoneTable},
+};
+
+/// Where a task needs two locks it takes them in the order of the fields.
+pub struct State {
+    pub instance: String,
+    pub memory: Arc<ZoneMemory>,
+    pub host: Arc<HostMemory>,
+    pub tags: Arc<MapData>,
+    pub zones: Mutex<ZoneTable>,
+    pub kernel: Mutex<Kernel>,
+    pub peaks: Mutex<Peaks>,
+    pub events: Mutex<EventLog>,
+    pub audit: Mutex<Report>,
+    pub audits_total: AtomicU64,
+    pub repairs_total: AtomicU64,
+    pub reloads: Reloads,
+    /// Programs are in force and the first audit is over.
+    pub ready: AtomicBool,
+    /// Our listening addresses, as the kernel sees them.
+    pub listeners: Vec<([u8; 16], u16)>,
+}
+
+/// How reloads went.
+#[derive(Default)]
+pub struct Reloads {
+    pub succeeded: AtomicU64,
+    pub failed: AtomicU64,
+    /// Seconds since 1970 of the last success.
+    pub last_success: AtomicU64,
+}
+
+impl Reloads {
+    pub fn note(&self, succeeded: bool) {
+        if succeeded {
+            self.succeeded.fetch_add(1, Relaxed);
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.last_success.store(now.as_secs(), Relaxed);
+        } else {
+            self.failed.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// Locks; a task that panicked with the lock leaves nothing half done here that matters more than going on.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    /// Takes the kernel's high-water marks of all zones.
+    pub fn look(&self) {
+        let slots: Vec<u32> = lock(&self.zones).slots().collect();
+        lock(&self.peaks).look(&self.memory, slots.into_iter(), Instant::now());
+    }
+
+    /// The name of the zone with this key.
+    pub fn zone_name(&self, key: ZoneKey) -> String {
+        lock(&self.zones)
+            .by_key(key)
+            .map_or_else(|| format!("unnamed-{:016x}", key.to_raw()), |entry| entry.name.to_string())
+    }
+
+    /// Every zone with its numbers; only those whose name holds `filter`, if there is one.
+    pub fn zones_reply(&self, filter: Option<&str>) -> ZonesReply {
+        self.look();
+        let zones = lock(&self.zones);
+        let peaks = lock(&self.peaks);
+        let records = zones
+            .entries()
+            .into_iter()
+            .filter(|entry| filter.is_none_or(|filter| entry.name.contains(filter)))
+            .map(|entry| zone_record(entry, &self.memory.usage(entry.slot), &peaks))
+            .collect();
+        ZonesReply {
+            instance: self.instance.clone(),
+            zones: records,
+            unattributed_sockets: self.memory.live(UNATTRIBUTED).0,
+        }
+    }
+
+    pub fn host_reply(&self) -> HostReply {
+        let (zones, draining_zones) = {
+            let zones = lock(&self.zones);
+            (zones.len(), zones.draining_len())
+        };
+        let kernel = lock(&self.kernel);
+        let program = |run: crate::kernel::ProgramRun| ProgramReply {
+            program: run.program.to_owned(),
+            runs: run.runs,
+            run_seconds: run.time.as_secs_f64(),
+        };
+        let map = |fill: crate::kernel::MapFill| MapReply {
+            map: fill.map.to_owned(),
+            entries: fill.entries,
+            capacity: fill.capacity,
+        };
+        HostReply {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi_version: ABI_VERSION,
+            instance: self.instance.clone(),
+            cgroup: kernel.cgroup_path.display().to_string(),
+            adopted: kernel.adopted,
+            zones,
+            draining_zones,
+            audit: audit_reply(&lock(&self.audit)),
+            programs: kernel.program_runs().into_iter().map(program).collect(),
+            maps: kernel.tables.fill().into_iter().map(map).collect(),
+            refused: by_refusal(&self.host.refused()),
+            events_lost_total: self.host.events_lost(),
+            untracked_total: self.host.untracked_total(),
+        }
+    }
+}
+
+fn zone_record(entry: &Entry, usage: &ZoneUsage, peaks: &Peaks) -> ZoneRecord {
+    ZoneRecord {
+        zone: entry.name.to_string(),
+        plan: entry.plan.to_string(),
+        state: if entry.draining { "draining" } else { "configured" }.to_owned(),
+        websockets: usage.websockets,
+        websockets_peak_recent: peaks.recent(entry.slot),
+        websockets_peak: peaks.all_time(entry.slot),
+        sockets: usage.sockets,
+        guideline: entry.guideline,
+        abuse_cap: entry.abuse_cap,
+        guideline_ratio: usage.websockets as f64 / entry.guideline as f64,
+        slot: entry.slot,
+        admitted_total: usage.admitted_total,
+        refused_total: Refusal::ALL
+            .iter()
+            .filter(|refusal| refusal.is_admission())
+            .map(|refusal| usage.refused[*refusal as usize])
+            .sum(),
+        refused: by_refusal(&usage.refused),
+        closed: Close::ALL
+            .iter()
+            .map(|close| (close.label().to_owned(), usage.closed[*close as usize]))
+            .filter(|(_, count)| *count > 0)
+            .collect(),
+        received_bytes_total: usage.rx_bytes,
+        sent_bytes_total: usage.tx_bytes,
+    }
+}
+
+/// Counters by label, without those at 0.
+pub fn by_refusal(counts: &[u64]) -> BTreeMap<String, u64> {
+    Refusal::ALL
+        .iter()
+        .zip(counts)
+        .filter(|(_, count)| **count > 0)
+        .map(|(refusal, count)| (refusal.label().to_owned(), *count))
+        .collect()
+}
+
+fn audit_reply(report: &Report) -> AuditReply {
+    AuditReply {
+        at: report.at.map(Into::into),
+        sockets: report.sockets,
+        untracked_sockets: report.untracked,
+        drift_sockets: report.drift(),
+    }
+}

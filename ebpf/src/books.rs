@@ -1,0 +1,160 @@
+//! The books: the only code that changes a count.
+//!
+//! Rules, held by `tests/`: a socket is counted once and subtracted once (whoever swaps its flags for `DEAD` settles
+//! them); a gauge that has a cap is raised by compare-and-swap from a value below the cap, so it never overshoots, not
+//! even for an instant; the high-water mark is raised only by successful admissions.
+
+use weir_common::{
+    reason::{Close, Refusal},
+    socket::{ADMITTED, COUNTED, DEAD, LOCAL_CLOSED, ORIGIN_SIDE, PEER_CLOSED, SocketTag, UNCONNECTED},
+    zone::ZoneUsage,
+};
+
+use crate::{atomic, maps};
+
+/// Raises a gauge by one unless it is at `cap`. Returns the new value.
+#[inline(always)]
+pub fn raise_below(gauge: *mut u64, cap: u64) -> Option<u64> {
+    for _ in 0..atomic::TRIES {
+        // SAFETY: `gauge` points into a usage record, which lives as long as its map.
+        let current = unsafe { atomic::load(gauge) };
+        if current >= cap {
+            return None;
+        }
+        // SAFETY: as above.
+        if unsafe { atomic::compare_exchange(gauge, current, current + 1) } {
+            return Some(current + 1);
+        }
+    }
+    contended();
+    // Others won every round. Add first and look afterwards: this may refuse one too many, and never admits one too many.
+    // SAFETY: as above.
+    let before = unsafe { atomic::add(gauge, 1) };
+    if before < cap {
+        return Some(before + 1);
+    }
+    // SAFETY: as above.
+    unsafe { atomic::decrement(gauge) };
+    None
+}
+
+/// Raises a high-water mark to `value` if it is below.
+#[inline(always)]
+pub fn raise_peak(peak: *mut u64, value: u64) {
+    for _ in 0..atomic::TRIES {
+        // SAFETY: `peak` points into a usage record.
+        let current = unsafe { atomic::load(peak) };
+        // SAFETY: as above.
+        if current >= value || unsafe { atomic::compare_exchange(peak, current, value) } {
+            return;
+        }
+    }
+    contended();
+}
+
+/// A counted socket joins a slot, whatever its caps.
+#[inline(always)]
+pub fn join(usage: *mut ZoneUsage) {
+    // SAFETY: usage records live as long as their map.
+    unsafe {
+        atomic::increment(&raw mut (*usage).sockets);
+        atomic::increment(&raw mut (*usage).joined_total);
+    }
+}
+
+/// A counted socket leaves a slot for another.
+#[inline(always)]
+pub fn leave(usage: *mut ZoneUsage) {
+    // SAFETY: as above.
+    unsafe {
+        atomic::decrement(&raw mut (*usage).sockets);
+        atomic::increment(&raw mut (*usage).left_total);
+    }
+}
+
+/// A WebSocket ends.
+#[inline(always)]
+pub fn end_websocket(usage: *mut ZoneUsage) {
+    // SAFETY: as above.
+    unsafe {
+        atomic::decrement(&raw mut (*usage).websockets);
+        atomic::increment(&raw mut (*usage).ended_total);
+    }
+}
+
+/// An admitted socket is connected now, or ended.
+#[inline(always)]
+pub fn connected(usage: *mut ZoneUsage) {
+    // SAFETY: as above.
+    unsafe { atomic::decrement(&raw mut (*usage).unconnected) };
+}
+
+/// Ends a socket's account: every count that it still has is given back. A second call finds nothing to settle.
+///
+/// `rx_bytes`, `tx_bytes`: what the socket carried, if the caller's context knows.
+#[inline(always)]
+pub fn settle(tag: *mut SocketTag, rx_bytes: u64, tx_bytes: u64) {
+    // SAFETY: the tag lives as long as its socket, which the context holds.
+    let (flags, slot) = unsafe { (atomic::swap_u32(&raw mut (*tag).flags, DEAD), (*tag).slot) };
+    if flags & COUNTED == 0 {
+        return;
+    }
+    let Some(usage) = maps::usage(slot) else { return };
+    if flags & UNCONNECTED != 0 {
+        connected(usage);
+    }
+    if flags & ADMITTED != 0 {
+        end_websocket(usage);
+    }
+    leave(usage);
+    let close = if flags & UNCONNECTED != 0 {
+        Close::NeverConnected
+    } else if flags & PEER_CLOSED != 0 {
+        Close::Peer
+    } else if flags & LOCAL_CLOSED != 0 {
+        Close::Local
+    } else {
+        Close::Abort
+    };
+    // SAFETY: the index is a constant of the enum below the array's length.
+    unsafe {
+        atomic::increment(&raw mut (*usage).closed[close as usize]);
+        if flags & ORIGIN_SIDE == 0 {
+            atomic::add(&raw mut (*usage).rx_bytes, rx_bytes);
+            atomic::add(&raw mut (*usage).tx_bytes, tx_bytes);
+        }
+    }
+}
+
+/// Counts a refusal that no zone can be named for.
+#[inline(always)]
+pub fn refused_on_host(reason: Refusal) {
+    if let Some(host) = maps::host() {
+        // SAFETY: as above.
+        unsafe { atomic::increment(&raw mut (*host).refused[reason as usize]) };
+    }
+}
+
+/// Counts a refusal of a zone.
+#[inline(always)]
+pub fn refused(usage: *mut ZoneUsage, reason: Refusal) {
+    // SAFETY: as above.
+    unsafe { atomic::increment(&raw mut (*usage).refused[reason as usize]) };
+}
+
+/// Counts an accepted socket that passes without books.
+#[inline(always)]
+pub fn untracked() {
+    if let Some(host) = maps::host() {
+        // SAFETY: as above.
+        unsafe { atomic::increment(&raw mut (*host).untracked_total) };
+    }
+}
+
+#[inline(always)]
+fn contended() {
+    if let Some(host) = maps::host() {
+        // SAFETY: as above.
+        unsafe { atomic::increment(&raw mut (*host).contended_total) };
+    }
+}

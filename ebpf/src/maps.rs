@@ -1,0 +1,93 @@
+//! Every map, private beside its accessors. Names are `common::names`'s, sizes are set when the agent loads the object.
+
+use aya_ebpf::{
+    Global,
+    bindings::BPF_F_MMAPABLE,
+    btf_maps::{Array, HashMap, RingBuf, SkStorage},
+    macros::btf_map,
+};
+use weir_common::{
+    event::Event,
+    host::HostUsage,
+    listener::{Listener, ListenerKey},
+    socket::SocketTag,
+    zone::{ZonePolicy, ZoneUsage},
+};
+
+const MAPPABLE: usize = BPF_F_MMAPABLE as usize;
+
+#[btf_map]
+static WEIR_SLOTS: HashMap<u64, u32, 16384> = HashMap::new();
+#[btf_map]
+static WEIR_POLICY: Array<ZonePolicy, 16385, MAPPABLE> = Array::new();
+#[btf_map]
+static WEIR_USAGE: Array<ZoneUsage, 16385, MAPPABLE> = Array::new();
+#[btf_map]
+static WEIR_TAGS: SkStorage<SocketTag> = SkStorage::new();
+#[btf_map]
+static WEIR_LISTENERS: HashMap<ListenerKey, Listener, 1024> = HashMap::new();
+#[btf_map]
+static WEIR_UIDS: HashMap<u32, u32, 64> = HashMap::new();
+#[btf_map]
+static WEIR_HOST: Array<HostUsage, 1, MAPPABLE> = Array::new();
+#[btf_map]
+static WEIR_EVENTS: RingBuf<Event, 262_144> = RingBuf::new();
+
+/// `SO_NETNS_COOKIE` of the namespace whose sockets are counted; patched when the object is loaded.
+#[unsafe(no_mangle)]
+static WEIR_NETNS: Global<u64> = Global::new(0);
+
+/// The namespace whose sockets are ours.
+#[inline(always)]
+pub fn netns_cookie() -> u64 {
+    WEIR_NETNS.load()
+}
+
+/// The slot of a zone key.
+#[inline(always)]
+pub fn slot(zone_key: u64) -> Option<u32> {
+    WEIR_SLOTS.get_ptr(zone_key).map(|slot| {
+        // SAFETY: a slot is written once, before its key can be found.
+        unsafe { *slot }
+    })
+}
+
+#[inline(always)]
+pub fn policy(slot: u32) -> Option<*const ZonePolicy> {
+    WEIR_POLICY.get_ptr(slot)
+}
+
+#[inline(always)]
+pub fn usage(slot: u32) -> Option<*mut ZoneUsage> {
+    WEIR_USAGE.get_ptr_mut(slot)
+}
+
+#[inline(always)]
+pub fn host() -> Option<*mut HostUsage> {
+    WEIR_HOST.get_ptr_mut(0)
+}
+
+#[inline(always)]
+pub fn listener(key: &ListenerKey) -> Option<u32> {
+    WEIR_LISTENERS.get_ptr(key).map(|listener| {
+        // SAFETY: one aligned load of a value that the agent replaces whole.
+        unsafe { (*listener).slot }
+    })
+}
+
+#[inline(always)]
+pub fn may_tag(uid: u32) -> bool {
+    WEIR_UIDS.get_ptr(uid).is_some()
+}
+
+/// The address of the tag map, for the storage helpers.
+#[inline(always)]
+pub fn tags() -> *mut core::ffi::c_void {
+    (&raw const WEIR_TAGS).cast_mut().cast()
+}
+
+/// Room for one event, or none.
+#[inline(always)]
+pub fn reserve_event() -> Option<aya_ebpf::maps::ring_buf::RingBufEntry<Event>> {
+    WEIR_EVENTS.reserve(0)
+}

@@ -1,0 +1,176 @@
+//! `sock_ops`: the birth of sockets on our listeners, and every state change of the sockets that are followed.
+//!
+//! Runs under the socket's lock. The kernel calls the state hook before it stores the new state.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
+        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT,
+        BPF_TCP_ESTABLISHED, BPF_TCP_FIN_WAIT1, BPF_TCP_SYN_SENT, bpf_sock,
+    },
+    helpers::bpf_get_netns_cookie,
+    programs::SockOpsContext,
+};
+use aya_log_ebpf::debug;
+use weir_common::{
+    listener::{ANY_V4, ANY_V6, ListenerKey, mapped},
+    socket::{COUNTED, LOCAL_CLOSED, PEER_CLOSED, SocketTag, UNCONNECTED},
+};
+
+use crate::{books, maps, tags};
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+
+#[inline(always)]
+pub fn run(ctx: &SockOpsContext) {
+    match ctx.op() {
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => born(ctx),
+        BPF_SOCK_OPS_STATE_CB => changed(ctx),
+        BPF_SOCK_OPS_TCP_CONNECT_CB | BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => connecting(ctx),
+        _ => {}
+    }
+}
+
+/// A connection to one of our listeners is established.
+#[inline(always)]
+fn born(ctx: &SockOpsContext) {
+    // SAFETY: the context is the kernel's.
+    if unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != maps::netns_cookie() {
+        return;
+    }
+    let Some(slot) = listener_slot(ctx) else { return };
+    let (Some(sk), Some(usage)) = (socket(ctx), maps::usage(slot)) else { return };
+    let Some(tag) = tags::find_or_make(sk, SocketTag { slot, flags: 0 }) else {
+        books::untracked();
+        return;
+    };
+    // SAFETY: the tag lives as long as its socket, which is locked.
+    if unsafe { (*tag).flags } & COUNTED != 0 {
+        return;
+    }
+    if !follow(ctx) {
+        books::untracked();
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { (*tag).flags = COUNTED };
+    books::join(usage);
+    debug!(ctx, "born: port {} slot {}", ctx.local_port(), slot);
+}
+
+/// The slot of the listener that accepted the socket, if it is one of ours.
+#[inline(always)]
+fn listener_slot(ctx: &SockOpsContext) -> Option<u32> {
+    let port = ctx.local_port() as u16;
+    let address = match ctx.family() {
+        AF_INET => mapped(ctx.local_ip4().to_ne_bytes()),
+        AF_INET6 => local_ip6(ctx),
+        _ => return None,
+    };
+    let mut key = ListenerKey::new(address, port);
+    if let Some(slot) = maps::listener(&key) {
+        return Some(slot);
+    }
+    if is_mapped(&address) {
+        key.address = ANY_V4;
+        if let Some(slot) = maps::listener(&key) {
+            return Some(slot);
+        }
+    }
+    key.address = ANY_V6;
+    maps::listener(&key)
+}
+
+/// The verifier (seen on Linux 6.18) takes no 8-byte load of this field, which LLVM makes of two of its words unless each is
+/// loaded for itself: "invalid bpf_context access off=48 size=8".
+#[inline(always)]
+fn local_ip6(ctx: &SockOpsContext) -> [u8; 16] {
+    let mut address = [0; 16];
+    for word in 0..4 {
+        // SAFETY: the context is the kernel's; the words are in network byte order as they lie in memory.
+        let octets = unsafe { core::ptr::read_volatile(&raw const (*ctx.ops).local_ip6[word]) }.to_ne_bytes();
+        address[4 * word] = octets[0];
+        address[4 * word + 1] = octets[1];
+        address[4 * word + 2] = octets[2];
+        address[4 * word + 3] = octets[3];
+    }
+    address
+}
+
+#[inline(always)]
+fn is_mapped(address: &[u8; 16]) -> bool {
+    let (high, _) = address.split_at(12);
+    high == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
+}
+
+/// A socket that was admitted before it was connected has to be followed from here, where `cgroup/setsockopt` could not.
+#[inline(always)]
+fn connecting(ctx: &SockOpsContext) {
+    let Some(tag) = socket(ctx).and_then(tags::find) else { return };
+    // SAFETY: the tag lives as long as its socket, which is locked.
+    if unsafe { (*tag).flags } & COUNTED != 0 && follow(ctx) {
+        now_connected(tag);
+    }
+}
+
+/// A followed socket changes its state.
+#[inline(always)]
+fn changed(ctx: &SockOpsContext) {
+    let Some(tag) = socket(ctx).and_then(tags::find) else { return };
+    let (old, new) = (ctx.arg(0), ctx.arg(1));
+    if new == BPF_TCP_CLOSE {
+        // SAFETY: the context is the kernel's.
+        let (rx_bytes, tx_bytes) = unsafe { ((*ctx.ops).bytes_received, (*ctx.ops).bytes_acked) };
+        books::settle(tag, rx_bytes, tx_bytes);
+        debug!(ctx, "closed: port {} from state {} rx {} tx {}", ctx.local_port(), old, rx_bytes, tx_bytes);
+        return;
+    }
+    match new {
+        BPF_TCP_SYN_SENT => now_connected(tag),
+        BPF_TCP_CLOSE_WAIT => mark(tag, PEER_CLOSED),
+        BPF_TCP_FIN_WAIT1 if old == BPF_TCP_ESTABLISHED => mark(tag, LOCAL_CLOSED),
+        _ => {}
+    }
+}
+
+/// The socket has left the state in which `sock_diag` does not see it.
+#[inline(always)]
+fn now_connected(tag: *mut SocketTag) {
+    // SAFETY: the tag lives as long as its socket, which is locked.
+    unsafe {
+        if (*tag).flags & UNCONNECTED == 0 {
+            return;
+        }
+        (*tag).flags &= !UNCONNECTED;
+        if let Some(usage) = maps::usage((*tag).slot) {
+            books::connected(usage);
+        }
+    }
+}
+
+#[inline(always)]
+fn mark(tag: *mut SocketTag, flag: u32) {
+    // SAFETY: the tag lives as long as its socket, which is locked.
+    unsafe {
+        if (*tag).flags & COUNTED != 0 {
+            (*tag).flags |= flag;
+        }
+    }
+}
+
+/// Has the kernel call this program on each later change of the socket's state.
+#[inline(always)]
+fn follow(ctx: &SockOpsContext) -> bool {
+    let flags = ctx.cb_flags();
+    flags & BPF_SOCK_OPS_STATE_CB_FLAG != 0
+        || ctx.set_cb_flags((flags | BPF_SOCK_OPS_STATE_CB_FLAG) as i32).is_ok()
+}
+
+#[inline(always)]
+fn socket(ctx: &SockOpsContext) -> Option<*mut bpf_sock> {
+    // SAFETY: the context is the kernel's; the verifier asks for the null check.
+    let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    if sk.is_null() { None } else { Some(sk) }
+}
