@@ -163,13 +163,16 @@ fn distance(count: u64, gone: u64, come: u64, seen: u64) -> i64 {
     }
 }
 
+/// A socket in `SYN_RECV` is not born yet: the kernel programs are about to meet it.
 fn is_ours(socket: &SocketSeen, listeners: &[([u8; 16], u16)]) -> bool {
-    listeners.iter().any(|(address, port)| {
-        *port == socket.local_port
-            && (*address == socket.local_address
-                || *address == ANY_V6
-                || (*address == ANY_V4 && is_v4(&socket.local_address)))
-    })
+    const SYN_RECV: u8 = 3;
+    socket.state != SYN_RECV
+        && listeners.iter().any(|(address, port)| {
+            *port == socket.local_port
+                && (*address == socket.local_address
+                    || *address == ANY_V6
+                    || (*address == ANY_V4 && is_v4(&socket.local_address)))
+        })
 }
 
 fn is_v4(address: &[u8; 16]) -> bool {

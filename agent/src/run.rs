@@ -23,7 +23,7 @@ use weir_config::{Config, KernelLog};
 use crate::{
     admin, audit,
     events::EventLog,
-    kernel::{Kernel, KernelError, Settings},
+    kernel::{Kernel, KernelError, Settings, listener_bytes},
     peaks::Peaks,
     state::{Reloads, State, lock},
     zones::{ZoneTable, ZoneTableError},
@@ -103,8 +103,9 @@ fn start(config: &Config) -> Result<State, AgentError> {
         program_stats: config.agent.program_stats,
     })?;
     let mut zones = ZoneTable::read(&kernel.zones, &kernel.tables)?;
-    let changes = zones.apply(&config.zones, &Arc::clone(&kernel.zones), &mut kernel.tables)?;
     let listeners = listening(config);
+    kernel.tables.check_room(&uids, &listeners)?;
+    let changes = zones.apply(&config.zones, &kernel.zones, &mut kernel.tables)?;
     kernel.tables.set_uids(&uids)?;
     kernel.tables.set_listeners(&listeners)?;
     let in_force = kernel.put_in_force()?;
@@ -135,7 +136,7 @@ fn start(config: &Config) -> Result<State, AgentError> {
         repairs_total: 0.into(),
         reloads,
         ready: false.into(),
-        listeners: listeners.iter().map(crate::kernel::listener_bytes).collect(),
+        listeners: Mutex::new(listeners.iter().map(listener_bytes).collect()),
     })
 }
 
@@ -179,18 +180,22 @@ fn take_over(state: &State, current: Config, config: Config) -> Config {
 
 fn apply(state: &State, config: &Config) -> Result<String, AgentError> {
     let uids = tagging_uids(config)?;
+    let listeners = listening(config);
     let mut zones = lock(&state.zones);
     let mut kernel = lock(&state.kernel);
+    // All that can be refused is refused before anything changes.
+    kernel.tables.check_room(&uids, &listeners)?;
     let changes = zones.apply(&config.zones, &state.memory, &mut kernel.tables)?;
     kernel.tables.set_uids(&uids)?;
+    kernel.tables.set_listeners(&listeners)?;
+    *lock(&state.listeners) = listeners.iter().map(listener_bytes).collect();
     Ok(format!("{} zones added, {} changed, {} removed", changes.added, changes.changed, changes.removed))
 }
 
 /// What a running agent cannot change.
-fn fixed_keys(old: &Config, new: &Config) -> [(&'static str, bool); 6] {
+fn fixed_keys(old: &Config, new: &Config) -> [(&'static str, bool); 5] {
     [
         ("instance", old.instance != new.instance),
-        ("proxy.http and proxy.https", listening(old) != listening(new)),
         ("agent.admin", old.agent.admin != new.agent.admin),
         ("agent.cgroup", old.agent.cgroup != new.agent.cgroup),
         ("agent.max_zones", old.agent.max_zones != new.agent.max_zones),
@@ -250,7 +255,8 @@ async fn audit_forever(state: Arc<State>, every: Duration) {
 
 fn audit_once(state: &State) -> Result<(), KernelError> {
     let slots: Vec<u32> = lock(&state.zones).slots().collect();
-    let report = audit::audit(&state.memory, &state.tags, &slots, &state.listeners)?;
+    let listeners = lock(&state.listeners).clone();
+    let report = audit::audit(&state.memory, &state.tags, &slots, &listeners)?;
     state.audits_total.fetch_add(1, Relaxed);
     state.repairs_total.fetch_add(report.repaired as u64, Relaxed);
     if report.drift() > 0 {

@@ -42,7 +42,7 @@ pub struct State {
     /// Programs are in force and the first audit is over.
     pub ready: AtomicBool,
     /// Our listening addresses, as the kernel sees them.
-    pub listeners: Vec<([u8; 16], u16)>,
+    pub listeners: Mutex<Vec<([u8; 16], u16)>>,
 }
 
 /// How reloads went.

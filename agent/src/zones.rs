@@ -209,7 +209,7 @@ impl ZoneTable {
             let usage = memory.usage(*slot);
             usage.sockets == 0 && usage.websockets == 0 && usage.unconnected == 0
         };
-        if !self.draining.keys().any(|slot| empty(slot)) {
+        if !self.draining.keys().any(empty) {
             return Vec::new();
         }
         // A program that found the zone before it was removed may still be about to count.

@@ -49,7 +49,7 @@ pub struct Kernel {
     pub adopted: bool,
     pub cgroup_path: PathBuf,
     events: RingBuf<MapData>,
-    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    logger: Option<EbpfLogger<ToTracing>>,
     object: Ebpf,
     cgroup: File,
     dir: InstanceDir,
@@ -76,7 +76,11 @@ impl Kernel {
         programs::load(&mut object)?;
         let stats = if settings.program_stats { programs::count_runs() } else { None };
         let events = take_ring(&mut object, names::MAP_EVENTS)?;
-        let logger = if settings.log { EbpfLogger::init(&mut object).ok() } else { None };
+        let logger = settings.log.then(|| EbpfLogger::init_with_logger(&mut object, ToTracing)).transpose();
+        let logger = logger.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the kernel programs' log cannot be read");
+            None
+        });
         if !adopted {
             host.describe(netns, cgroup.id);
         }
@@ -122,7 +126,7 @@ impl Kernel {
         super::memory::read_event(&item)
     }
 
-    /// Hands what the kernel programs logged to the `log` crate.
+    /// Passes on what the kernel programs logged.
     pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
@@ -167,4 +171,19 @@ fn load(dir: &InstanceDir, settings: &Settings, netns: u64) -> Result<Ebpf, Kern
 fn take_ring(object: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelError> {
     let map: Map = object.take_map(name).ok_or(KernelError::Missing { kind: "map", name })?;
     RingBuf::try_from(map).map_err(KernelError::map(name))
+}
+
+/// The kernel programs' log as the agent's: whoever asks for it in the configuration sees it at the default level.
+struct ToTracing;
+
+impl log::Log for ToTracing {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        tracing::info!(target: "weir_kernel", "{}", record.args());
+    }
+
+    fn flush(&self) {}
 }

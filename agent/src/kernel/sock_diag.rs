@@ -36,6 +36,8 @@ pub struct SocketSeen {
     /// IPv4 addresses are IPv4-mapped.
     pub local_address: [u8; 16],
     pub local_port: u16,
+    /// TCP state, as `include/net/tcp_states.h` numbers them.
+    pub state: u8,
     pub tag: Option<SocketTag>,
 }
 
@@ -165,7 +167,7 @@ fn socket_seen(body: &[u8]) -> SocketSeen {
         .flat_map(|(_, storage)| attributes(storage))
         .find(|(kind, value)| *kind == SK_DIAG_BPF_STORAGE_MAP_VALUE && value.len() >= size_of::<SocketTag>())
         .map(|(_, value)| SocketTag { slot: u32_at(value, 0), flags: u32_at(value, 4) });
-    SocketSeen { local_address, local_port, tag }
+    SocketSeen { local_address, local_port, state: body[1], tag }
 }
 
 /// The attributes of a byte string: type without flags, content. A faulty length ends them.

@@ -87,13 +87,22 @@ impl Tables {
         Ok(())
     }
 
+    /// Checks that users and listeners fit into their tables.
+    pub fn check_room(&self, uids: &HashSet<u32>, listeners: &[SocketAddr]) -> Result<(), KernelError> {
+        let tables = [(names::MAP_LISTENERS, listeners.len(), 1), (names::MAP_UIDS, uids.len(), 2)];
+        for (name, len, table) in tables {
+            let capacity = self.capacities[table];
+            if len > capacity as usize {
+                return Err(KernelError::TableFull { name, capacity });
+            }
+        }
+        Ok(())
+    }
+
     /// The kernel follows the sockets accepted on these addresses, and on no others.
     pub fn set_listeners(&mut self, addresses: &[SocketAddr]) -> Result<(), KernelError> {
         let name = names::MAP_LISTENERS;
         let wanted: HashSet<ListenerKey> = addresses.iter().map(listener_key).collect();
-        if wanted.len() > self.capacities[1] as usize {
-            return Err(KernelError::TableFull { name, capacity: self.capacities[1] });
-        }
         let present: Vec<_> =
             self.listeners.keys().collect::<Result<_, _>>().map_err(KernelError::map(name))?;
         for key in present.into_iter().filter(|key| !wanted.contains(&key.0)) {
@@ -110,9 +119,6 @@ impl Tables {
     /// These users may speak for zones, and no others.
     pub fn set_uids(&mut self, uids: &HashSet<u32>) -> Result<(), KernelError> {
         let name = names::MAP_UIDS;
-        if uids.len() > self.capacities[2] as usize {
-            return Err(KernelError::TableFull { name, capacity: self.capacities[2] });
-        }
         let present: Vec<u32> = self.uids.keys().collect::<Result<_, _>>().map_err(KernelError::map(name))?;
         for uid in present.into_iter().filter(|uid| !uids.contains(uid)) {
             self.uids.remove(&uid).map_err(KernelError::map(name))?;
