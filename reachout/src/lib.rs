@@ -1,1 +1,18 @@
 #![forbid(unsafe_code)]
+//! weir's reach-out policy: from a count to a dialogue, without IO.
+//!
+//! No socket, no clock, no thread, no storage: samples and people's acts come in with their time, decisions, ledger entries
+//! and [`Command`](command::Command)s go out, and whoever runs them is the agent. The way of a sample:
+//! [`slot`] (5 minutes) -> [`detector`] (30 days) -> [`decision`] -> [`zone`] and its [`case`] -> [`ledger`] and
+//! [`command`]. Attacks go another way: [`signal`] -> [`abuse`].
+//!
+//! The policy in words, for the people who apply it, is `docs/reachout.md`.
+
+pub mod decision;
+pub mod detector;
+mod episode;
+pub mod policy;
+pub mod series;
+pub mod simulate;
+pub mod slot;
+mod window;

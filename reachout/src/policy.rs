@@ -1,0 +1,448 @@
+//! The policy: every number by which usage is judged and people are written to, with its default and its version.
+//!
+//! [`PolicyParams`] is what an operator writes; a [`Policy`] that exists is valid and carries its [`PolicyVersion`]: the
+//! operator's number and a fingerprint of all parameters, so that two policies that differ never share a version.
+//! Durations are in the unit of their name; the detector works in slots of 5 minutes, to which they are rounded up.
+//! Every decision and every ledger entry records the version it was made under.
+
+use crate::slot::SLOT_SECONDS;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use time::Duration;
+
+/// What an operator may set; everything has the policy's default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyParams {
+    /// The operator's own number, for reading; default 1.
+    pub version: u32,
+    pub detection: Detection,
+    pub contact: Contact,
+    pub abuse: Abuse,
+    pub recommend: Recommend,
+}
+
+impl Default for PolicyParams {
+    fn default() -> Self {
+        Self {
+            version: 1,
+            detection: Detection::default(),
+            contact: Contact::default(),
+            abuse: Abuse::default(),
+            recommend: Recommend::default(),
+        }
+    }
+}
+
+/// When usage opens a case, and when it is back to normal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Detection {
+    /// A slot above this many guidelines is over; default 1.10.
+    pub over_ratio: f64,
+    /// Under time that ends an episode; default 60.
+    pub episode_gap_minutes: u32,
+    /// Over time that makes an episode a spike; default 10.
+    pub spike_minutes: u32,
+    /// From the start of one counted spike to the next one's, at least; default 20.
+    pub counted_gap_hours: u32,
+    /// The budgets look back this far; default 30.
+    pub window_days: u32,
+    /// R1: counted spikes in the window; default 4.
+    pub repeated_spikes: u32,
+    /// R1: from the first of them to the last, at least; default 7.
+    pub repeated_spread_days: u32,
+    /// R2 and R3: more over time than this in the window; default 36.
+    pub sustained_hours: f64,
+    /// Flagged at this part of the R2 budget; default 0.75.
+    pub flagged_budget_ratio: f64,
+    /// Flagged at this many counted spikes; default 3.
+    pub flagged_spikes: u32,
+    /// Back to normal is looked for over this long; default 14.
+    pub normal_days: u32,
+    /// ... with at least this share of the slots known; default 0.95.
+    pub normal_coverage: f64,
+    /// ... and this percentile; default 0.95.
+    pub normal_percentile: f64,
+    /// ... at most this many guidelines; default 1.0.
+    pub normal_ratio: f64,
+    /// R3: the zone's dominant share of the fleet above which it is asked to move; default 0.005.
+    pub materiality: f64,
+    /// Operators are told of a zone above this many guidelines; default 10 (the abuse cap's default); no case follows from it.
+    pub surge_ratio: f64,
+    /// ... for this long; default 60.
+    pub surge_minutes: u32,
+}
+
+impl Default for Detection {
+    fn default() -> Self {
+        Self {
+            over_ratio: 1.10,
+            episode_gap_minutes: 60,
+            spike_minutes: 10,
+            counted_gap_hours: 20,
+            window_days: 30,
+            repeated_spikes: 4,
+            repeated_spread_days: 7,
+            sustained_hours: 36.0,
+            flagged_budget_ratio: 0.75,
+            flagged_spikes: 3,
+            normal_days: 14,
+            normal_coverage: 0.95,
+            normal_percentile: 0.95,
+            normal_ratio: 1.0,
+            materiality: 0.005,
+            surge_ratio: 10.0,
+            surge_minutes: 60,
+        }
+    }
+}
+
+/// How people are written to, and what must have happened before a limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Contact {
+    /// From a delivered contact to the earliest limit; default 14.
+    pub grace_days: u32,
+    /// Between two notices to one zone, whatever they are about; default 72.
+    pub zone_gap_hours: u32,
+    /// Between two notices of one case; default 7.
+    pub case_gap_days: u32,
+    /// Notices of one case; default 3.
+    pub per_case: u8,
+    /// Life of a limit's lease, renewed while it is right; default 5.
+    pub lease_minutes: u32,
+}
+
+impl Default for Contact {
+    fn default() -> Self {
+        Self { grace_days: 14, zone_gap_hours: 72, case_gap_days: 7, per_case: 3, lease_minutes: 5 }
+    }
+}
+
+/// When a zone's traffic is suspected of abuse.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Abuse {
+    /// A family speaks only after its signal has held this long; default 30.
+    pub confirm_seconds: u32,
+    /// Shape: growth by this factor; default 10.
+    pub shape_ratio: f64,
+    /// ... within this time; default 60.
+    pub shape_seconds: u32,
+    /// The shape family is silent for this long after our own restart; default 10.
+    pub restart_silence_minutes: u32,
+    /// Source, behaviour and handshake: the share that speaks; default 0.5.
+    pub share: f64,
+    /// ... and at least this many times the zone's own baseline; default 2.
+    pub baseline_ratio: f64,
+    /// A baseline is worth something after this long; default 60.
+    pub baseline_minutes: u32,
+    /// Prefixes that count as the top ones; default 3.
+    pub top_prefixes: usize,
+    /// Live WebSockets below which nothing is suspected; default 100.
+    pub minimum_live: u64,
+    /// Life of a verdict, renewed while its evidence lasts; default 15.
+    pub verdict_minutes: u32,
+    /// A mitigation without a person's word ends after this; default 24.
+    pub unattended_hours: u32,
+}
+
+impl Default for Abuse {
+    fn default() -> Self {
+        Self {
+            confirm_seconds: 30,
+            shape_ratio: 10.0,
+            shape_seconds: 60,
+            restart_silence_minutes: 10,
+            share: 0.5,
+            baseline_ratio: 2.0,
+            baseline_minutes: 60,
+            top_prefixes: 3,
+            minimum_live: 100,
+            verdict_minutes: 15,
+            unattended_hours: 24,
+        }
+    }
+}
+
+/// How a plan is named.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recommend {
+    /// The plan's guideline holds this many times the 95th percentile; default 1.25.
+    pub headroom: f64,
+    /// Days of known usage that a forecast needs; default 7.
+    pub forecast_days: u32,
+    /// A forecast further away than this is not made; default 180.
+    pub horizon_days: u32,
+}
+
+impl Default for Recommend {
+    fn default() -> Self {
+        Self { headroom: 1.25, forecast_days: 7, horizon_days: 180 }
+    }
+}
+
+/// `NUMBER-FINGERPRINT`, as `1-5f0c2a9b`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PolicyVersion(String);
+
+impl PolicyVersion {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PolicyVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A parameter that would make the policy say something it cannot mean.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("policy: {name} is {is}; {remedy}")]
+pub struct PolicyError {
+    /// Dotted, as it is written: `detection.over_ratio`.
+    pub name: &'static str,
+    pub is: String,
+    pub remedy: &'static str,
+}
+
+/// A valid policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    params: PolicyParams,
+    version: PolicyVersion,
+    pub(crate) slots: SlotCounts,
+}
+
+/// Durations of [`Detection`] in slots, rounded up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotCounts {
+    pub gap: u32,
+    pub spike: u32,
+    pub counted_gap: u32,
+    pub window: u32,
+    pub normal: u32,
+    pub spread: u32,
+    pub surge: u32,
+}
+
+impl Policy {
+    pub fn new(params: PolicyParams) -> Result<Self, PolicyError> {
+        check(&params)?;
+        let d = &params.detection;
+        let slots = SlotCounts {
+            gap: minutes(d.episode_gap_minutes),
+            spike: minutes(d.spike_minutes),
+            counted_gap: hours(d.counted_gap_hours),
+            window: days(d.window_days),
+            normal: days(d.normal_days),
+            spread: days(d.repeated_spread_days),
+            surge: minutes(d.surge_minutes),
+        };
+        let version = PolicyVersion(format!("{}-{}", params.version, fingerprint(&params)));
+        Ok(Self { params, version, slots })
+    }
+
+    pub fn version(&self) -> &PolicyVersion {
+        &self.version
+    }
+
+    pub fn params(&self) -> &PolicyParams {
+        &self.params
+    }
+
+    pub fn detection(&self) -> &Detection {
+        &self.params.detection
+    }
+
+    /// From a delivered contact to the earliest limit.
+    pub fn grace(&self) -> Duration {
+        Duration::days(self.params.contact.grace_days.into())
+    }
+
+    /// Between two notices to one zone.
+    pub fn zone_gap(&self) -> Duration {
+        Duration::hours(self.params.contact.zone_gap_hours.into())
+    }
+
+    /// Between two notices of one case.
+    pub fn case_gap(&self) -> Duration {
+        Duration::days(self.params.contact.case_gap_days.into())
+    }
+
+    /// Life of a lease.
+    pub fn lease(&self) -> Duration {
+        Duration::minutes(self.params.contact.lease_minutes.into())
+    }
+
+    /// Life of a verdict.
+    pub fn verdict(&self) -> Duration {
+        Duration::minutes(self.params.abuse.verdict_minutes.into())
+    }
+
+    /// True if this over time is more than the R2 budget.
+    pub(crate) fn is_sustained(&self, over_slots: u32) -> bool {
+        over_seconds(over_slots) > self.params.detection.sustained_hours * 3600.0
+    }
+
+    /// The part of the R2 budget that this over time has spent; above 1 it is overspent.
+    pub(crate) fn budget_spent(&self, over_slots: u32) -> f64 {
+        over_seconds(over_slots) / (self.params.detection.sustained_hours * 3600.0)
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        match Self::new(PolicyParams::default()) {
+            Ok(policy) => policy,
+            Err(e) => unreachable!("the defaults are a policy: {e}"),
+        }
+    }
+}
+
+fn over_seconds(slots: u32) -> f64 {
+    f64::from(slots) * SLOT_SECONDS as f64
+}
+
+fn minutes(n: u32) -> u32 {
+    n.div_ceil(SLOT_SECONDS as u32 / 60)
+}
+
+fn hours(n: u32) -> u32 {
+    minutes(n * 60)
+}
+
+fn days(n: u32) -> u32 {
+    hours(n * 24)
+}
+
+fn fingerprint(params: &PolicyParams) -> String {
+    // Plain numbers in a struct: fields keep their order, and no value of them can fail to be written.
+    let text = serde_json::to_string(params).unwrap_or_default();
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn check(p: &PolicyParams) -> Result<(), PolicyError> {
+    let d = &p.detection;
+    let positive = "write a number above 0";
+    let share = "write a share above 0 and at most 1";
+    number("detection.over_ratio", d.over_ratio, (1.0..=100.0).contains(&d.over_ratio), "write 1.0 to 100")?;
+    for (name, n) in [
+        ("detection.episode_gap_minutes", d.episode_gap_minutes),
+        ("detection.spike_minutes", d.spike_minutes),
+        ("detection.window_days", d.window_days),
+        ("detection.repeated_spikes", d.repeated_spikes),
+        ("detection.flagged_spikes", d.flagged_spikes),
+        ("detection.normal_days", d.normal_days),
+        ("detection.surge_minutes", d.surge_minutes),
+        ("contact.lease_minutes", p.contact.lease_minutes),
+        ("contact.per_case", p.contact.per_case.into()),
+        ("abuse.verdict_minutes", p.abuse.verdict_minutes),
+        ("abuse.shape_seconds", p.abuse.shape_seconds),
+    ] {
+        number(name, n, n > 0, positive)?;
+    }
+    // Longer ones would not be days of a window, and would overflow when they are counted in slots.
+    for (name, n, most) in [
+        ("detection.window_days", d.window_days, 366),
+        ("detection.repeated_spread_days", d.repeated_spread_days, 366),
+        ("detection.counted_gap_hours", d.counted_gap_hours, 366 * 24),
+        ("detection.episode_gap_minutes", d.episode_gap_minutes, 366 * 24 * 60),
+        ("detection.spike_minutes", d.spike_minutes, 366 * 24 * 60),
+        ("detection.surge_minutes", d.surge_minutes, 366 * 24 * 60),
+    ] {
+        number(name, n, n <= most, "at most 366 days")?;
+    }
+    number("detection.normal_days", d.normal_days, d.normal_days <= d.window_days, "at most window_days")?;
+    for (name, n) in [
+        ("detection.flagged_budget_ratio", d.flagged_budget_ratio),
+        ("detection.normal_coverage", d.normal_coverage),
+        ("detection.normal_percentile", d.normal_percentile),
+        ("abuse.share", p.abuse.share),
+    ] {
+        number(name, n, n > 0.0 && n <= 1.0, share)?;
+    }
+    let normal_below_over = d.normal_ratio > 0.0 && d.normal_ratio <= d.over_ratio;
+    number("detection.normal_ratio", d.normal_ratio, normal_below_over, "above 0 and at most over_ratio")?;
+    number(
+        "detection.materiality",
+        d.materiality,
+        (0.0..=1.0).contains(&d.materiality),
+        "write a share, 0 to 1",
+    )?;
+    for (name, n) in [
+        ("detection.sustained_hours", d.sustained_hours),
+        ("detection.surge_ratio", d.surge_ratio),
+        ("abuse.shape_ratio", p.abuse.shape_ratio),
+        ("abuse.baseline_ratio", p.abuse.baseline_ratio),
+        ("recommend.headroom", p.recommend.headroom),
+    ] {
+        number(name, n, n > 0.0 && n.is_finite(), positive)?;
+    }
+    Ok(())
+}
+
+fn number(
+    name: &'static str,
+    is: impl fmt::Display,
+    good: bool,
+    remedy: &'static str,
+) -> Result<(), PolicyError> {
+    if good { Ok(()) } else { Err(PolicyError { name, is: is.to_string(), remedy }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_policy_text() {
+        let slots = Policy::default().slots;
+        let expected = SlotCounts {
+            gap: 12,
+            spike: 2,
+            counted_gap: 240,
+            window: 8640,
+            normal: 4032,
+            spread: 2016,
+            surge: 12,
+        };
+        assert_eq!(slots, expected);
+    }
+
+    #[test]
+    fn any_changed_parameter_changes_the_version() {
+        let mut params = PolicyParams::default();
+        params.detection.over_ratio = 1.2;
+        let changed = Policy::new(params).expect("valid");
+        assert_ne!(changed.version(), Policy::default().version());
+        assert!(changed.version().as_str().starts_with("1-"));
+    }
+
+    #[test]
+    fn a_parameter_that_means_nothing_is_named() {
+        let mut params = PolicyParams::default();
+        params.detection.normal_days = 31;
+        let error = Policy::new(params).expect_err("longer than the window");
+        assert_eq!(error.to_string(), "policy: detection.normal_days is 31; at most window_days");
+        let mut params = PolicyParams::default();
+        params.detection.sustained_hours = f64::NAN;
+        assert_eq!(Policy::new(params).expect_err("no number").name, "detection.sustained_hours");
+    }
+
+    #[test]
+    fn parameters_that_are_left_out_have_their_defaults_and_unknown_ones_are_faults() {
+        let params: PolicyParams =
+            serde_json::from_str(r#"{"detection":{"window_days":28}}"#).expect("valid");
+        assert_eq!(params.detection.window_days, 28);
+        assert_eq!(params.detection.repeated_spikes, 4);
+        assert!(serde_json::from_str::<PolicyParams>(r#"{"detection":{"window":28}}"#).is_err());
+    }
+}
