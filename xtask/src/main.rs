@@ -73,3 +73,38 @@ fn report(done: Result<ExitCode>) -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(words: &str) -> Command {
+        let words = ["cargo-xtask"].into_iter().chain(words.split(' '));
+        Cli::try_parse_from(words).expect("a command").command
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_demos_arguments_pass_through_with_and_without_a_separator() {
+        for words in ["run --for 30s", "run -- --for 30s"] {
+            let Command::Run { args } = parse(words) else { panic!("{words} is not a run") };
+            assert_eq!(args, ["--for", "30s"]);
+        }
+    }
+
+    #[test]
+    fn a_test_run_takes_a_filter_and_arguments_for_the_test_programs() {
+        let Command::Test { no_kernel, filter, args } = parse("test --no-kernel close -- --nocapture") else {
+            panic!("not a test run")
+        };
+        assert!(no_kernel);
+        assert_eq!(filter, Some("close".into()));
+        assert_eq!(args, ["--nocapture"]);
+    }
+}
