@@ -126,7 +126,7 @@ impl KernelCollector {
         let refused = Refusal::ALL
             .iter()
             .zip(host_refused)
-            .filter(|(refusal, _)| Refusal::ZoneUnknown as u32 <= **refusal as u32)
+            .filter(|(refusal, _)| !refusal.names_a_zone())
             .map(|(refusal, count)| counter(vec![label("reason", refusal.label())], count))
             .collect();
         vec![

@@ -112,6 +112,19 @@ impl Refusal {
         if (raw as usize) < Self::ALL.len() { Some(Self::ALL[raw as usize]) } else { None }
     }
 
+    /// True if the zone was known when it was refused, so that the refusal is counted with the zone.
+    pub const fn names_a_zone(self) -> bool {
+        !matches!(
+            self,
+            Self::ZoneUnknown
+                | Self::CallerNotAllowed
+                | Self::NotTcp
+                | Self::BadLength
+                | Self::UnknownOp
+                | Self::AbiMismatch
+        )
+    }
+
     /// True if the zone's customer is turned away by it, rather than a caller that misuses the interface.
     pub const fn is_admission(self) -> bool {
         matches!(self, Self::ZoneBlocked | Self::SocketCap | Self::AbuseCap | Self::Limit)
