@@ -124,10 +124,9 @@ impl KernelCollector {
         let (state, host) = (&self.state, &self.state.host);
         let host_refused = host.refused();
         let refused = Refusal::ALL
-            .iter()
-            .zip(host_refused)
-            .filter(|(refusal, _)| !refusal.names_a_zone())
-            .map(|(refusal, count)| counter(vec![label("reason", refusal.label())], count))
+            .into_iter()
+            .filter(|refusal| !refusal.names_a_zone())
+            .map(|refusal| counter(vec![label("reason", refusal.label())], host_refused[refusal.counter()]))
             .collect();
         vec![
             single_gauge(
@@ -255,12 +254,13 @@ impl KernelCollector {
 fn refused(rows: &[(&Entry, ZoneUsage)]) -> MetricFamily {
     let metrics = rows.iter().flat_map(|(entry, usage)| {
         Refusal::ALL
-            .iter()
-            .filter(|refusal| **refusal == Refusal::AbuseCap || usage.refused[**refusal as usize] > 0)
+            .into_iter()
+            .filter(|refusal| refusal.names_a_zone())
+            .filter(|refusal| *refusal == Refusal::AbuseCap || usage.refused[refusal.counter()] > 0)
             .map(|refusal| {
                 let mut labels = zone_labels(entry);
                 labels.push(label("reason", refusal.label()));
-                counter(labels, usage.refused[*refusal as usize])
+                counter(labels, usage.refused[refusal.counter()])
             })
     });
     family("weir_zone_refused_total", "Refusals by reason.", MetricType::COUNTER, metrics.collect())

@@ -12,7 +12,7 @@ use std::{
 use aya::maps::MapData;
 use weir_common::{
     ABI_VERSION,
-    reason::{Close, Refusal},
+    reason::{Close, REFUSALS, Refusal},
     zone::{UNATTRIBUTED, ZoneKey, ZoneUsage},
 };
 
@@ -130,7 +130,7 @@ impl State {
             audit: audit_reply(&lock(&self.audit)),
             programs: kernel.program_runs().into_iter().map(program).collect(),
             maps: kernel.tables.fill().into_iter().map(map).collect(),
-            refused: by_refusal(&self.host.refused()),
+            refused: by_refusal(&self.host.refused(), false),
             events_lost_total: self.host.events_lost(),
             untracked_total: self.host.untracked_total(),
         }
@@ -154,9 +154,9 @@ fn zone_record(entry: &Entry, usage: &ZoneUsage, peaks: &Peaks) -> ZoneRecord {
         refused_total: Refusal::ALL
             .iter()
             .filter(|refusal| refusal.is_admission())
-            .map(|refusal| usage.refused[*refusal as usize])
+            .map(|refusal| usage.refused[refusal.counter()])
             .sum(),
-        refused: by_refusal(&usage.refused),
+        refused: by_refusal(&usage.refused, true),
         closed: Close::ALL
             .iter()
             .map(|close| (close.label().to_owned(), usage.closed[*close as usize]))
@@ -167,13 +167,13 @@ fn zone_record(entry: &Entry, usage: &ZoneUsage, peaks: &Peaks) -> ZoneRecord {
     }
 }
 
-/// Counters by label, without those at 0.
-pub fn by_refusal(counts: &[u64]) -> BTreeMap<String, u64> {
+/// A zone's or the host's counters by label, without those at 0.
+fn by_refusal(counters: &[u64; REFUSALS], of_zone: bool) -> BTreeMap<String, u64> {
     Refusal::ALL
-        .iter()
-        .zip(counts)
-        .filter(|(_, count)| **count > 0)
-        .map(|(refusal, count)| (refusal.label().to_owned(), *count))
+        .into_iter()
+        .filter(|refusal| refusal.names_a_zone() == of_zone)
+        .map(|refusal| (refusal.label().to_owned(), counters[refusal.counter()]))
+        .filter(|(_, count)| *count > 0)
         .collect()
 }
 

@@ -15,7 +15,7 @@ pub struct HostUsage {
     pub netns_cookie: u64,
     /// Inode of the cgroup that the programs are attached to.
     pub cgroup_id: u64,
-    /// Refusals that no zone can be named for, by [`Refusal`](crate::reason::Refusal).
+    /// Refusals that no zone can be named for, by [`Refusal::counter`](crate::reason::Refusal::counter).
     pub refused: [u64; REFUSALS],
     /// Events that found no room in the ring buffer.
     pub events_lost: u64,

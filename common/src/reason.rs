@@ -3,12 +3,15 @@
 //! The discriminants index counters in kernel maps, the labels are label values of metrics: neither is ever changed or
 //! given to something else. New reasons go to the end.
 
-/// Number of refusal counters in a map value; reasons must stay below it (a change raises the ABI version).
+/// Number of refusal counters in a zone's record and in the host's (a change raises the ABI version).
 pub const REFUSALS: usize = 16;
 /// Number of close counters in a map value.
 pub const CLOSES: usize = 8;
 
 /// Why the kernel refused an operation on a socket.
+///
+/// Numbers below [`REFUSALS`] are counted with the zone, those from there on with the host, because no zone can be
+/// named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Refusal {
@@ -28,27 +31,27 @@ pub enum Refusal {
     NotAdmitted = 6,
     /// The socket is a live WebSocket of another zone.
     OtherZone = 7,
-    /// No such zone is configured.
-    ZoneUnknown = 8,
-    /// The caller's uid may not speak for zones.
-    CallerNotAllowed = 9,
-    /// Not a TCP socket over IPv4 or IPv6.
-    NotTcp = 10,
-    /// The option value is not 8 bytes long.
-    BadLength = 11,
-    /// No such operation.
-    UnknownOp = 12,
     /// The kernel could not keep books for the socket: out of memory.
-    NoMemory = 13,
+    NoMemory = 8,
     /// The socket was connected before the agent came, and this kernel cannot follow it any more (below 6.12).
-    CannotFollow = 14,
+    CannotFollow = 9,
+    /// No such zone is configured.
+    ZoneUnknown = 16,
+    /// The caller's uid may not speak for zones.
+    CallerNotAllowed = 17,
+    /// Not a TCP socket over IPv4 or IPv6.
+    NotTcp = 18,
+    /// The option value is not 8 bytes long.
+    BadLength = 19,
+    /// No such operation.
+    UnknownOp = 20,
     /// The caller speaks another ABI version.
-    AbiMismatch = 15,
+    AbiMismatch = 21,
 }
 
 impl Refusal {
     /// Every refusal, in the order of its number.
-    pub const ALL: [Self; REFUSALS] = [
+    pub const ALL: [Self; 16] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
@@ -57,15 +60,21 @@ impl Refusal {
         Self::AlreadyAdmitted,
         Self::NotAdmitted,
         Self::OtherZone,
+        Self::NoMemory,
+        Self::CannotFollow,
         Self::ZoneUnknown,
         Self::CallerNotAllowed,
         Self::NotTcp,
         Self::BadLength,
         Self::UnknownOp,
-        Self::NoMemory,
-        Self::CannotFollow,
         Self::AbiMismatch,
     ];
+
+    /// Index of the refusal's counter in the record that counts it.
+    #[inline(always)]
+    pub const fn counter(self) -> usize {
+        self as usize % REFUSALS
+    }
 
     /// The errno (Linux, all architectures that weir builds for) by which a caller learns of it.
     #[inline(always)]
@@ -107,22 +116,15 @@ impl Refusal {
         }
     }
 
-    /// The refusal of a number in an event or a counter's index.
-    pub const fn from_raw(raw: u32) -> Option<Self> {
-        if (raw as usize) < Self::ALL.len() { Some(Self::ALL[raw as usize]) } else { None }
+    /// The refusal of a number in an event.
+    pub fn from_raw(raw: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|refusal| *refusal as u32 == raw)
     }
 
-    /// True if the zone was known when it was refused, so that the refusal is counted with the zone.
+    /// True if the refusal is counted with the zone, false if with the host.
+    #[inline(always)]
     pub const fn names_a_zone(self) -> bool {
-        !matches!(
-            self,
-            Self::ZoneUnknown
-                | Self::CallerNotAllowed
-                | Self::NotTcp
-                | Self::BadLength
-                | Self::UnknownOp
-                | Self::AbiMismatch
-        )
+        (self as usize) < REFUSALS
     }
 
     /// True if the zone's customer is turned away by it, rather than a caller that misuses the interface.

@@ -106,7 +106,7 @@ pub struct ZoneUsage {
     pub refusal_event_ns: u64,
     pub guideline_event_ns: u64,
     pub reserved: [u64; 4],
-    /// Refusals by [`Refusal`](crate::reason::Refusal).
+    /// Refusals by [`Refusal::counter`](crate::reason::Refusal::counter).
     pub refused: [u64; REFUSALS],
     /// Ended sockets by [`Close`](crate::reason::Close).
     pub closed: [u64; CLOSES],

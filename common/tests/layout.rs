@@ -40,13 +40,22 @@ fn structs_have_the_layout_of_abi_version_1() {
 
 #[test]
 fn reasons_are_numbered_in_order_and_labelled_once() {
-    for (number, refusal) in Refusal::ALL.iter().enumerate() {
-        assert_eq!(*refusal as usize, number);
-        assert_eq!(Refusal::from_raw(number as u32), Some(*refusal));
+    let mut last = None;
+    for refusal in Refusal::ALL {
+        assert!(Some(refusal as u32) > last, "{refusal:?} stands out of order, or twice");
+        last = Some(refusal as u32);
+        assert_eq!(Refusal::from_raw(refusal as u32), Some(refusal));
+        assert!(refusal.counter() < REFUSALS && (refusal as usize) < 2 * REFUSALS);
+        assert_eq!(refusal.names_a_zone(), refusal.counter() == refusal as usize);
         assert!(refusal.errno() > 0);
     }
-    assert_eq!(Refusal::from_raw(REFUSALS as u32), None);
-    assert_eq!(Refusal::ALL.iter().map(|r| r.label()).collect::<HashSet<_>>().len(), REFUSALS);
+    assert_eq!(Refusal::from_raw(15), None);
+    assert_eq!(Refusal::ALL.iter().map(|r| r.label()).collect::<HashSet<_>>().len(), Refusal::ALL.len());
+    // Numbers that are out in the world.
+    assert_eq!(Refusal::AbuseCap as u32, 2);
+    assert_eq!(Refusal::CannotFollow as u32, 9);
+    assert_eq!(Refusal::ZoneUnknown as u32, 16);
+    assert_eq!(Refusal::AbiMismatch as u32, 21);
     for (number, close) in Close::ALL.iter().enumerate() {
         assert_eq!(*close as usize, number);
     }

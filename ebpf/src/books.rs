@@ -131,7 +131,7 @@ pub fn settle(tag: *mut SocketTag, rx_bytes: u64, tx_bytes: u64) {
 pub fn refused_on_host(reason: Refusal) {
     if let Some(host) = maps::host() {
         // SAFETY: as above.
-        unsafe { atomic::increment(&raw mut (*host).refused[reason as usize]) };
+        unsafe { atomic::increment(&raw mut (*host).refused[reason.counter()]) };
     }
 }
 
@@ -139,7 +139,7 @@ pub fn refused_on_host(reason: Refusal) {
 #[inline(always)]
 pub fn refused(usage: *mut ZoneUsage, reason: Refusal) {
     // SAFETY: as above.
-    unsafe { atomic::increment(&raw mut (*usage).refused[reason as usize]) };
+    unsafe { atomic::increment(&raw mut (*usage).refused[reason.counter()]) };
 }
 
 /// Counts an accepted socket that passes without books.
