@@ -1,0 +1,147 @@
+//! Bodies on their way through: nothing is buffered, every frame is passed on as it comes.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Instant;
+
+use crate::pace::Turn;
+
+/// What a client gets: an origin's body, or bytes of our own.
+pub(crate) struct ResponseBody {
+    content: Content,
+    /// Ends the request's turn on its connection when hyper is done with the body.
+    _turn: Option<Turn>,
+}
+
+enum Content {
+    Origin(Incoming),
+    Own(Bytes),
+}
+
+impl ResponseBody {
+    pub fn full(bytes: Bytes) -> Self {
+        Self { content: Content::Own(bytes), _turn: None }
+    }
+
+    pub fn origin(body: Incoming) -> Self {
+        Self { content: Content::Origin(body), _turn: None }
+    }
+
+    /// Keeps `turn` until the body is dropped.
+    pub fn during(mut self, turn: Turn) -> Self {
+        self._turn = Some(turn);
+        self
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match &mut self.content {
+            Content::Origin(body) => Pin::new(body).poll_frame(cx),
+            Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Origin(body) => body.is_end_stream(),
+            Content::Own(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Origin(body) => body.size_hint(),
+            Content::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+}
+
+/// A request's body on its way to the origin; it notes when it last moved.
+pub(crate) struct Upload {
+    body: Incoming,
+    progress: Arc<Progress>,
+}
+
+/// How far a request has come.
+pub(crate) struct Progress {
+    begun: Instant,
+    /// Of the last movement, milliseconds after `begun`.
+    moved_ms: AtomicU64,
+    complete: AtomicBool,
+    /// The origin would take more than the client has sent.
+    starved: AtomicBool,
+}
+
+impl Progress {
+    /// When the request last moved: its end, once it is complete.
+    pub fn last(&self) -> Instant {
+        self.begun + Duration::from_millis(self.moved_ms.load(Relaxed))
+    }
+
+    /// It is the client that is waited for, not the origin.
+    pub fn waits_for_client(&self) -> bool {
+        self.starved.load(Relaxed) && !self.complete.load(Relaxed)
+    }
+
+    fn note(&self) {
+        let elapsed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved_ms.store(elapsed, Relaxed);
+    }
+}
+
+impl Upload {
+    pub fn new(body: Incoming) -> (Self, Arc<Progress>) {
+        let progress = Arc::new(Progress {
+            begun: Instant::now(),
+            moved_ms: AtomicU64::new(0),
+            complete: AtomicBool::new(body.is_end_stream()),
+            starved: AtomicBool::new(false),
+        });
+        (Self { body, progress: progress.clone() }, progress)
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.starved.store(polled.is_pending(), Relaxed);
+        let frame = std::task::ready!(polled);
+        self.progress.note();
+        if frame.is_none() || self.body.is_end_stream() {
+            self.progress.complete.store(true, Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,92 @@
+//! A plain request: on to the origin through the pool of kept-alive connections, bodies streamed both ways.
+//!
+//! The response timeout runs from the request's last movement, so a long upload is not cut off while it goes on. When it passes,
+//! whoever was waited for is named: the client (408) or the origin (504).
+
+use std::{error::Error, pin::pin, sync::Arc};
+
+use http::{Request, Response, StatusCode, Uri, Version, uri::Scheme};
+use hyper::body::{Body, Incoming};
+use hyper_util::client::legacy;
+use tokio::time::{Instant, sleep_until};
+use tracing::debug;
+
+use crate::{
+    body::{Progress, ResponseBody, Upload},
+    headers,
+    origin::DialError,
+    refusal::Reason,
+    service::{Routed, Stop},
+    target,
+};
+
+pub(crate) async fn serve(
+    routed: Routed<'_>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Stop> {
+    let (request, progress) = prepare(&routed, request);
+    let mut response =
+        exchange(&routed, request, &progress).await.map_err(|reason| routed.refused(reason))?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(routed.refused(Reason::OriginBadUpgrade));
+    }
+    headers::strip_hop_by_hop(response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response.map(ResponseBody::origin))
+}
+
+/// The request as the pool gets it: its URI names the origin, its Host header what the client asked for.
+fn prepare(routed: &Routed<'_>, request: Request<Incoming>) -> (Request<Upload>, Arc<Progress>) {
+    let (mut parts, body) = request.into_parts();
+    let chunked = !body.is_end_stream() && body.size_hint().exact().is_none();
+    headers::prepare_request(&mut parts.headers, chunked);
+    routed.overwrite_forwarded(&mut parts.headers);
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(routed.route.origin.authority.clone());
+    uri.path_and_query = Some(target::origin_form(&parts.uri));
+    // A scheme, an authority and a path always make a URI.
+    parts.uri = Uri::from_parts(uri).unwrap_or_default();
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    let (body, progress) = Upload::new(body);
+    (Request::from_parts(parts, body), progress)
+}
+
+async fn exchange(
+    routed: &Routed<'_>,
+    request: Request<Upload>,
+    progress: &Progress,
+) -> Result<Response<Incoming>, Reason> {
+    let limit = routed.snapshot.settings.response_timeout;
+    let mut response = pin!(routed.shared.pool.request(request));
+    let mut timer = pin!(sleep_until(progress.last() + limit));
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut response => return answer.map_err(|error| {
+                debug!(zone = %routed.route.zone.name, error = &error as &dyn Error, "no answer of the origin");
+                reason_of(&error)
+            }),
+            () = &mut timer => {
+                let deadline = progress.last() + limit;
+                if deadline <= Instant::now() {
+                    let client = progress.waits_for_client();
+                    return Err(if client { Reason::RequestTimeout } else { Reason::OriginResponseTimeout });
+                }
+                timer.as_mut().reset(deadline);
+            }
+        }
+    }
+}
+
+fn reason_of(error: &legacy::Error) -> Reason {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(dial) = error.downcast_ref::<DialError>() {
+            return dial.reason();
+        }
+        source = error.source();
+    }
+    Reason::OriginFailed
+}

@@ -1,0 +1,168 @@
+//! Where a client connection stands in time: sending the head of a request, being served, or idle.
+//!
+//! hyper knows one timeout for a head that also runs while a kept-alive connection is idle; here they are two. [`Paced`] sees
+//! bytes arrive, the service and the response's body mark a request's [`Turn`], and the connection's driver arms its one timer
+//! from [`Pace::mark`] after each poll. All of it happens within one task; the atomics are for `Send` alone.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What a connection is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The rest of a request's head; the first of a connection counts from the accept.
+    Head = 0,
+    /// Nothing that a timer of the connection is for.
+    Served = 1,
+    /// The next request.
+    Idle = 2,
+}
+
+/// A point in a connection's life: two marks are equal only if nothing happened between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark(u32);
+
+impl Mark {
+    pub fn phase(self) -> Phase {
+        match self.0 & 0b11 {
+            0 => Phase::Head,
+            1 => Phase::Served,
+            _ => Phase::Idle,
+        }
+    }
+
+    /// No request has begun yet.
+    pub fn is_first(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Shared by the parts of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(AtomicU32);
+
+impl Pace {
+    pub fn mark(&self) -> Mark {
+        Mark(self.0.load(Relaxed))
+    }
+
+    fn enter(&self, phase: Phase) {
+        let turns = (self.0.load(Relaxed) >> 2).wrapping_add(1);
+        // 0 is the first mark alone.
+        self.0.store(turns.max(1) << 2 | phase as u32, Relaxed);
+    }
+
+    fn bytes_arrived(&self) {
+        if self.mark().phase() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// A request's head is complete; it is served until the turn is dropped.
+    pub fn begin(self: &Arc<Self>) -> Turn {
+        self.enter(Phase::Served);
+        Turn(self.clone())
+    }
+}
+
+/// A request that is being served.
+#[derive(Debug)]
+pub(crate) struct Turn(Arc<Pace>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.enter(Phase::Idle);
+    }
+}
+
+/// A connection that tells its [`Pace`] of bytes that arrive.
+pub(crate) struct Paced<T> {
+    io: T,
+    pace: Arc<Pace>,
+}
+
+impl<T> Paced<T> {
+    pub fn new(io: T, pace: Arc<Pace>) -> Self {
+        Self { io, pace }
+    }
+
+    pub fn into_inner(self) -> T {
+        self.io
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.pace.bytes_arrived();
+        }
+        result
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_goes_from_head_to_served_to_idle_and_round() {
+        let pace = Arc::new(Pace::default());
+        assert!(pace.mark().is_first());
+        assert_eq!(pace.mark().phase(), Phase::Head);
+        let turn = pace.begin();
+        assert_eq!(pace.mark().phase(), Phase::Served);
+        pace.bytes_arrived();
+        assert_eq!(pace.mark().phase(), Phase::Served, "a body's bytes are no head");
+        drop(turn);
+        let idle = pace.mark();
+        assert_eq!(idle.phase(), Phase::Idle);
+        pace.bytes_arrived();
+        let head = pace.mark();
+        assert_eq!(head.phase(), Phase::Head);
+        pace.bytes_arrived();
+        assert_eq!(pace.mark(), head, "more of the same head does not begin it anew");
+        drop(pace.begin());
+        assert_ne!(pace.mark(), idle, "another idle time is another mark");
+    }
+}

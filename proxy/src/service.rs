@@ -1,0 +1,154 @@
+//! The way of a request: its host, the zone of that host, the kernel's books, then an upgrade or a plain request.
+
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tracing::debug;
+use weir_config::{Zone, ZoneName};
+
+use crate::{
+    body::ResponseBody,
+    books::{Books, Turned},
+    connection::Switch,
+    forward,
+    forwarded::{self, Scheme},
+    headers,
+    pace::Pace,
+    refusal::{Reason, Refused},
+    routes::{Route, Snapshot},
+    server::Shared,
+    target::Target,
+    upgrade,
+};
+
+/// Who is at the other end of a connection.
+pub(crate) struct Client {
+    pub address: SocketAddr,
+    pub scheme: Scheme,
+    /// The zone that the TLS handshake named.
+    pub zone: Option<ZoneName>,
+    pub books: Books,
+}
+
+/// Why a request gets no answer of an origin.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Refused(Refused),
+    /// The client's socket is closed.
+    Gone,
+}
+
+impl Stop {
+    /// What follows from a socket that the books turned away.
+    pub fn of(turned: Turned, zone: &Arc<Zone>) -> Self {
+        match turned {
+            Turned::Away(refusal) => Self::Refused(Refused::of(Reason::of_kernel(refusal), zone)),
+            Turned::Uncounted => Self::Refused(Refused::of(Reason::AccountingUnavailable, zone)),
+            Turned::Gone => Self::Gone,
+        }
+    }
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(Refused::new(reason))
+    }
+}
+
+/// The client's socket is closed: hyper drops the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("the client has gone")]
+pub(crate) struct Gone;
+
+/// A request whose zone is known and in whose books the client's socket is.
+pub(crate) struct Routed<'a> {
+    pub client: &'a Client,
+    pub shared: &'a Shared,
+    pub snapshot: &'a Snapshot,
+    pub route: &'a Route,
+    pub target: Target,
+    pub switch: &'a Switch,
+}
+
+impl Routed<'_> {
+    pub fn refused(&self, reason: Reason) -> Stop {
+        Stop::Refused(Refused::of(reason, &self.route.zone))
+    }
+
+    /// Tells the origin about the client, as configured.
+    pub fn overwrite_forwarded(&self, headers: &mut http::HeaderMap) {
+        let style = self.snapshot.settings.forwarded;
+        forwarded::overwrite(headers, style, self.client.address, self.client.scheme, &self.target.header);
+    }
+}
+
+/// Serves the requests of one connection.
+pub(crate) struct HttpService {
+    requests: Arc<Requests>,
+    pace: Arc<Pace>,
+}
+
+struct Requests {
+    client: Client,
+    shared: Arc<Shared>,
+    switch: Switch,
+}
+
+impl HttpService {
+    pub fn new(client: Client, shared: Arc<Shared>, pace: Arc<Pace>, switch: Switch) -> Self {
+        Self { requests: Arc::new(Requests { client, shared, switch }), pace }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for HttpService {
+    type Response = Response<ResponseBody>;
+    type Error = Gone;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let turn = self.pace.begin();
+        let requests = self.requests.clone();
+        Box::pin(async move { Ok(requests.answer(request).await?.map(|body| body.during(turn))) })
+    }
+}
+
+impl Requests {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Gone> {
+        let shared = &*self.shared;
+        shared.counters.requests.add(1);
+        let snapshot = shared.routes.load_full();
+        match self.serve(request, &snapshot).await {
+            Ok(response) => Ok(response),
+            Err(Stop::Gone) => Err(Gone),
+            Err(Stop::Refused(refused)) => {
+                shared.counters.refuse(refused.reason);
+                let zone = refused.zone.as_ref().map(|zone| zone.name.as_str());
+                debug!(client = %self.client.address, reason = refused.reason.label(), zone, "request refused");
+                Ok(refused.response(snapshot.settings.retry_after))
+            }
+        }
+    }
+
+    async fn serve(
+        &self,
+        request: Request<Incoming>,
+        snapshot: &Snapshot,
+    ) -> Result<Response<ResponseBody>, Stop> {
+        let client = &self.client;
+        let target = Target::of(&request, client.scheme)?;
+        let route = snapshot.find(&target.host).ok_or(Reason::HostUnknown)?;
+        if client.zone.as_ref().is_some_and(|zone| *zone != route.zone.name) {
+            return Err(Reason::HostNotOfConnection.into());
+        }
+        let accounted = client.books.attribute(route.key, snapshot.settings.accounting);
+        accounted.map_err(|turned| Stop::of(turned, &route.zone))?;
+
+        let routed = Routed { client, shared: &self.shared, snapshot, route, target, switch: &self.switch };
+        if headers::is_websocket_request(&request) {
+            upgrade::serve(routed, request).await
+        } else {
+            forward::serve(routed, request).await
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The sockets as the rest of the proxy sees them: a client's socket, and what a tunnel may ask of any socket.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, RawFd},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+/// What a tunnel needs of either side.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Makes the coming close an abort: the peer gets a RST, and bytes that were not sent yet are dropped.
+    fn abort_on_close(&self);
+}
+
+impl Transport for TcpStream {
+    fn abort_on_close(&self) {
+        // Fails only for a socket that is gone, whose peer knows.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Transport for ClientStream {
+    fn abort_on_close(&self) {
+        self.tcp.abort_on_close();
+    }
+}
+
+impl<T: Transport> Transport for TlsStream<T> {
+    fn abort_on_close(&self) {
+        self.get_ref().0.abort_on_close();
+    }
+}
+
+/// A client's TCP socket, whose descriptor the [`books`](crate::books) may name as long as it is open.
+#[derive(Debug)]
+pub(crate) struct ClientStream {
+    tcp: TcpStream,
+    descriptor: Arc<Descriptor>,
+}
+
+/// The number of a socket that somebody else owns: gone before the number can be given to another socket.
+#[derive(Debug)]
+pub(crate) struct Descriptor(Mutex<Option<RawFd>>);
+
+impl Descriptor {
+    pub fn new(socket: &impl AsRawFd) -> Self {
+        Self(Mutex::new(Some(socket.as_raw_fd())))
+    }
+
+    /// Runs `f` with the descriptor while it cannot be closed; `None` if it is closed.
+    pub fn with<R>(&self, f: impl FnOnce(RawFd) -> R) -> Option<R> {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.map(f)
+    }
+
+    fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl ClientStream {
+    pub fn new(tcp: TcpStream) -> Self {
+        let descriptor = Arc::new(Descriptor::new(&tcp));
+        Self { tcp, descriptor }
+    }
+
+    pub fn descriptor(&self) -> Arc<Descriptor> {
+        self.descriptor.clone()
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        self.descriptor.close();
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}

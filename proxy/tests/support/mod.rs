@@ -1,0 +1,116 @@
+//! A proxy under test, in this process, on free ports of loopback, with accounting that is optional.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+pub mod origin;
+pub mod raw;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use rustls_pki_types::CertificateDer;
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+use weir_config::Config;
+use weir_proxy::Running;
+
+/// Longer than anything here takes; what exceeds it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for a future that has to come to an end.
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("it hangs")
+}
+
+/// Waits for a condition.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not so: {what}"));
+}
+
+/// A configuration in the making.
+pub struct Setup {
+    dir: TempDir,
+    settings: String,
+    zones: String,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+/// An address that nobody listens on. The configuration refuses port 0, so one is looked for, on a loopback address that is
+/// this process' own: another process, or a client's local port, cannot get in between.
+pub fn free_port() -> SocketAddr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let own = std::net::Ipv4Addr::new(127, 77, high, low.clamp(1, 254));
+    let listener = TcpListener::bind((own, 0)).expect("a free port");
+    listener.local_addr().expect("bound")
+}
+
+impl Setup {
+    pub fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("a folder"),
+            settings: String::new(),
+            zones: String::new(),
+            http: free_port(),
+            https: free_port(),
+            roots: Vec::new(),
+        }
+    }
+
+    /// Adds a line to `[proxy]`.
+    pub fn setting(mut self, line: &str) -> Self {
+        writeln!(self.settings, "{line}").expect("written");
+        self
+    }
+
+    pub fn zone(mut self, name: &str, origin: SocketAddr) -> Self {
+        write!(self.zones, "[[zones]]\nname = \"{name}\"\nplan = \"free\"\norigin = \"ws://{origin}\"\n")
+            .expect("written");
+        self
+    }
+
+    /// Forgets the zones, not their certificates.
+    pub fn no_zones(mut self) -> Self {
+        self.zones.clear();
+        self
+    }
+
+    /// A zone with a certificate of its own.
+    pub fn tls_zone(mut self, name: &str, origin: SocketAddr) -> Self {
+        let (cert, key) =
+            (self.dir.path().join(format!("{name}.pem")), self.dir.path().join(format!("{name}.key")));
+        if !cert.exists() {
+            let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+            fs::write(&cert, made.cert.pem()).expect("written");
+            fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+            self.roots.push(made.cert.der().clone());
+        }
+        self = self.zone(name, origin);
+        writeln!(self.zones, "tls = {{ cert = {cert:?}, key = {key:?} }}").expect("written");
+        self
+    }
+
+    pub fn config(&self) -> Config {
+        let https =
+            if self.roots.is_empty() { String::new() } else { format!("https = [\"{}\"]", self.https) };
+        let text = format!(
+            "[proxy]\nhttp = [\"{}\"]\n{https}\naccounting = \"optional\"\n{}\n[plans.free]\nguideline = 100\n{}",
+            self.http, self.settings, self.zones
+        );
+        Config::parse(&text, self.dir.path()).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    /// Starts a proxy of this configuration.
+    pub fn start(&self) -> Running {
+        weir_proxy::bind(&self.config()).expect("bound").start().expect("started")
+    }
+}

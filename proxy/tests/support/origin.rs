@@ -1,0 +1,79 @@
+//! Origins: small servers that do exactly what a test needs.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::raw::Raw;
+
+/// An origin whose every connection is handled by `handle`; its address and how many connections it got.
+pub async fn origin<F, Fut>(handle: F) -> (SocketAddr, Arc<AtomicUsize>)
+where
+    F: Fn(Raw<TcpStream>) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Relaxed);
+            tokio::spawn(handle(Raw::new(stream)));
+        }
+    });
+    (address, connections)
+}
+
+/// Echoes WebSocket messages.
+pub async fn echo() -> SocketAddr {
+    origin(|raw| async move {
+        let Ok(mut socket) = tokio_tungstenite::accept_async(raw.into_inner()).await else { return };
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_close() {
+                break;
+            }
+            if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    })
+    .await
+    .0
+}
+
+pub const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// Answers 101, then sends back whatever comes, then closes as it is closed.
+pub async fn mirror() -> SocketAddr {
+    origin(|mut raw| async move {
+        raw.head().await;
+        raw.send(SWITCH).await;
+        while let Some(bytes) = raw.some().await {
+            raw.send(bytes).await;
+        }
+        raw.half_close().await;
+    })
+    .await
+    .0
+}
+
+/// Answers every request on a connection with 200 and, as its body, the head and the body that it got.
+pub async fn reflect() -> (SocketAddr, Arc<AtomicUsize>) {
+    origin(|mut raw| async move {
+        while let Some(head) = raw.try_head().await {
+            let body = raw.body_of(&head).await;
+            let text = format!("{head}{body}");
+            raw.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())).await;
+        }
+    })
+    .await
+}
