@@ -32,14 +32,11 @@ where
     (address, connections)
 }
 
-/// Echoes WebSocket messages.
+/// Echoes WebSocket messages; closing handshakes are tungstenite's.
 pub async fn echo() -> SocketAddr {
     origin(|raw| async move {
         let Ok(mut socket) = tokio_tungstenite::accept_async(raw.into_inner()).await else { return };
         while let Some(Ok(message)) = socket.next().await {
-            if message.is_close() {
-                break;
-            }
             if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
                 break;
             }

@@ -52,6 +52,10 @@ impl Raw<TlsStream<TcpStream>> {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         Ok(Self::new(soon(TlsConnector::from(config).connect(name, stream)).await?))
     }
+
+    pub fn session(&self) -> &rustls::ClientConnection {
+        self.stream.get_ref().1
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
