@@ -1,66 +1,89 @@
 //! `weir agent`.
 
-use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
-use weir_config::Config;
+use weir_agent::AgentError;
 
-use crate::reload;
+use crate::{
+    failure,
+    logging::LogArgs,
+    output, reload,
+    settings::ConfigFile,
+    signals::{Stop, Supervised},
+};
 
+/// Load or adopt the kernel programs, keep the zone table, export, audit.
+///
+/// Needs root, or CAP_BPF and CAP_NET_ADMIN. An agent that stops or dies changes nothing for counting and caps: programs and
+/// maps are pinned below /sys/fs/bpf/weir/, and the next agent adopts them. SIGHUP or a changed file reloads the
+/// configuration, whole or not at all; SIGTERM ends the agent.
 #[derive(clap::Args)]
-pub struct Args {
-    /// Configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
-    config: PathBuf,
+#[command(after_help = EXAMPLES)]
+pub struct AgentArgs {
+    #[command(flatten)]
+    config: ConfigFile,
     /// Detach the kernel programs and remove the maps: counting and caps end.
     #[arg(long)]
     unload: bool,
-    /// The instance to unload, if there is no configuration to take it from.
+    /// The instance to unload; default the one that the configuration names.
     #[arg(long, value_name = "NAME", requires = "unload")]
     instance: Option<String>,
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(flatten)]
+    supervised: Supervised,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<()> {
+const EXAMPLES: &str = "\
+Examples:
+  weir agent --config weir.toml
+  weir agent --unload --config weir.toml       End the counting of this configuration's instance.
+  weir agent --unload --instance edge          The same, without a configuration.";
+
+pub fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
     if args.unload {
         return unload(args);
     }
-    let config = Config::load(&args.config)?;
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
-        )
-        .with_writer(std::io::stderr)
-        .init();
+    let config = args.config.load()?;
+    args.log.init()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        let reload = reload::configurations(&config, &args.config)?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let shutdown = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        weir_agent::run(config, reload, shutdown).await?;
-        anyhow::Ok(())
-    })
+        let reload = reload::configurations(&config, args.config.path())?;
+        let mut stop = Stop::listen(args.supervised)?;
+        // Whether it is in force yet is for /readyz to say; from here on signals have their meaning.
+        args.supervised.say_ready()?;
+        weir_agent::run(config, reload, stop.requested()).await.map_err(with_hints)
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn unload(args: &Args) -> anyhow::Result<()> {
+/// What the host lacks often says more than what the kernel answered.
+fn with_hints(error: AgentError) -> anyhow::Error {
+    let is_kernel = matches!(error, AgentError::Kernel(_));
+    let error = anyhow::Error::from(error);
+    let lacks: Vec<_> = weir_agent::check_host().into_iter().filter(|finding| !finding.ok).collect();
+    if !is_kernel || lacks.is_empty() {
+        return error;
+    }
+    let hints: String =
+        lacks.iter().map(|lack| format!("\n  {}: {}; {}", lack.name, lack.found, lack.remedy)).collect();
+    anyhow::anyhow!("{}{hints}", failure::describe(&error))
+}
+
+fn unload(args: &AgentArgs) -> anyhow::Result<ExitCode> {
     let instance = match &args.instance {
         Some(instance) => instance.clone(),
-        None => Config::load(&args.config)?.instance.to_string(),
+        None => args.config.load()?.instance.to_string(),
     };
-    if weir_agent::unload(&instance)? {
-        println!("instance `{instance}` is unloaded: nothing is counted or capped any more");
+    output::to_stdout(&if weir_agent::unload(&instance)? {
+        format!("instance `{instance}` is unloaded: nothing is counted or capped any more\n")
     } else {
-        println!("instance `{instance}` was not loaded");
-    }
-    Ok(())
+        format!("instance `{instance}` was not loaded\n")
+    })?;
+    Ok(ExitCode::SUCCESS)
 }

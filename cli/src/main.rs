@@ -1,37 +1,66 @@
-//! The `weir` command.
+//! The `weir` command: one module a subcommand, and what they share.
+//!
+//! Exit codes: 0 done, 1 failed (one sentence on stderr says why, or the faults of the configuration), 2 wrong usage.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod agent;
+mod failure;
+mod logging;
+mod output;
+mod proxy;
 mod reload;
+mod run;
+mod settings;
+mod signals;
+mod supervisor;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Connection accounting in the kernel, with its own WebSocket proxy.
+/// Counts every live WebSocket of every zone in the kernel, lets spikes pass, refuses only abuse.
+///
+/// `weir agent` loads the kernel programs and exports their numbers, `weir proxy` serves WebSockets; `weir run` is both on
+/// one host. Either may stop or die: the kernel goes on counting.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "weir", version, max_term_width = 100, disable_help_subcommand = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  weir check --config weir.toml      Is this configuration right, and has this host what it takes?
+  weir run --config weir.toml        Agent and proxy on this host.
+  weir zones                         The zones of this host and their live WebSockets.";
+
 #[derive(Subcommand)]
 enum Command {
-    /// Load or adopt the kernel programs, keep the zone table, export, audit.
-    Agent(agent::Args),
+    Run(run::RunArgs),
+    Agent(agent::AgentArgs),
+    Proxy(proxy::ProxyArgs),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match cli.command {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
         Command::Agent(args) => agent::run(&args),
+        Command::Proxy(args) => proxy::run(&args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("weir: {error:#}");
-            ExitCode::FAILURE
-        }
+    result.unwrap_or_else(|error| {
+        output::to_stderr(&format!("weir: {}\n", failure::describe(&error)));
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
     }
 }

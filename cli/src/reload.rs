@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
+    task::spawn_blocking,
 };
 use weir_config::{Config, Watch, watch};
 
@@ -14,26 +15,30 @@ pub fn configurations(
     config: &Config,
     path: &Path,
 ) -> anyhow::Result<mpsc::Receiver<Result<Config, String>>> {
-    let (wake, mut woken) = mpsc::channel::<()>(1);
+    let (wake, mut woken) = mpsc::channel(1);
     let (send, receive) = mpsc::channel(1);
-    let on_change = wake.clone();
-    // A wake-up that finds one waiting is the same wake-up.
-    let watch = watch(config, path, move || {
-        let _ = on_change.try_send(());
-    });
-    let watch =
-        watch.inspect_err(|error| tracing::warn!(%error, "files are not watched: reload with SIGHUP")).ok();
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    let path = path.to_owned();
+    let mut files = Files { path: path.to_owned(), sources: Vec::new(), wake, watch: None };
+    files.follow(config);
     tokio::spawn(async move {
-        let _keep: Option<Watch> = watch;
-        let _wake = wake;
         loop {
             tokio::select! {
                 _ = hangup.recv() => {}
                 _ = woken.recv() => {}
             }
-            let loaded = load(path.clone()).await;
+            let read = spawn_blocking(move || {
+                let loaded = files.load();
+                (files, loaded)
+            });
+            let loaded;
+            // Only a panic of the loader ends this.
+            (files, loaded) = match read.await {
+                Ok(done) => done,
+                Err(error) => {
+                    let _ = send.send(Err(format!("the configuration could not be read: {error}"))).await;
+                    return;
+                }
+            };
             if send.send(loaded).await.is_err() {
                 return;
             }
@@ -42,8 +47,37 @@ pub fn configurations(
     Ok(receive)
 }
 
-async fn load(path: PathBuf) -> Result<Config, String> {
-    tokio::task::spawn_blocking(move || Config::load(&path).map_err(|error| error.to_string()))
-        .await
-        .unwrap_or_else(|error| Err(error.to_string()))
+/// What is read, and the watch on it.
+struct Files {
+    path: PathBuf,
+    /// What the watch was made for.
+    sources: Vec<PathBuf>,
+    wake: mpsc::Sender<()>,
+    watch: Option<Watch>,
+}
+
+impl Files {
+    /// Reads the configuration; if it names other files than before, those are watched from now on.
+    fn load(&mut self) -> Result<Config, String> {
+        let load = || Config::load(&self.path).map_err(|error| error.to_string());
+        let config = load()?;
+        if config.sources == self.sources {
+            return Ok(config);
+        }
+        self.follow(&config);
+        // What changed between the first reading and the watch went unseen.
+        Config::load(&self.path).map_err(|error| error.to_string())
+    }
+
+    fn follow(&mut self, config: &Config) {
+        let wake = self.wake.clone();
+        let on_change = move || {
+            // A wake-up that finds one waiting is the same wake-up.
+            let _ = wake.try_send(());
+        };
+        self.watch = watch(config, &self.path, on_change)
+            .inspect_err(|error| tracing::warn!(%error, "files are not watched: reload with SIGHUP"))
+            .ok();
+        self.sources.clone_from(&config.sources);
+    }
 }
