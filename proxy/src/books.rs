@@ -4,6 +4,9 @@
 //! once in [`Counters::untracked`]. An [`Admission`] that is dropped takes ADMIT back, unless the socket is closed (then the
 //! kernel has settled it) or the admission was [kept](Admission::keep) for a tunnel.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},

@@ -30,7 +30,7 @@ pub(crate) async fn serve(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(routed.refused(Reason::OriginBadUpgrade));
     }
-    headers::strip_hop_by_hop(response.headers_mut());
+    headers::prepare_response(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     Ok(response.map(ResponseBody::origin))
 }

@@ -40,7 +40,7 @@ fn has_member(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
 }
 
 /// Removes what is for this hop only.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = members(headers, &CONNECTION)
             .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
@@ -73,6 +73,15 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, chunked: bool) {
         // Said aloud, because hyper takes a GET of unknown length for one without content.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+}
+
+/// Makes an origin's answer the client's.
+pub(crate) fn prepare_response(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // It overrides the length (RFC 9112, 6.3), which hyper would otherwise take for that of the decoded content.
+        headers.remove(CONTENT_LENGTH);
+    }
+    strip_hop_by_hop(headers);
 }
 
 /// Makes an upgrade request's headers those of the next hop.

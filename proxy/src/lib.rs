@@ -34,6 +34,13 @@ mod tls;
 mod tunnel;
 mod upgrade;
 
+// What the tests in `tests/` stand on, for those that need a stand-in for the kernel as well.
+#[cfg(test)]
+extern crate self as weir_proxy;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 pub use accounting::Unavailable;
 pub use certificates::CertificateError;
 pub use counters::{Counter, Counters};

@@ -197,6 +197,18 @@ impl Reason {
         }
     }
 
+    /// True where it is the origin that failed.
+    pub const fn is_of_origin(self) -> bool {
+        matches!(
+            self,
+            Self::OriginUnreachable
+                | Self::OriginConnectTimeout
+                | Self::OriginResponseTimeout
+                | Self::OriginFailed
+                | Self::OriginBadUpgrade
+        )
+    }
+
     /// True where coming back later helps, so that `Retry-After` is sent.
     const fn is_passing(self) -> bool {
         matches!(self, Self::SocketCap | Self::AbuseCap | Self::Limit | Self::AccountingUnavailable)

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tracing::debug;
+use tracing::{debug, warn};
 use weir_config::{Zone, ZoneName};
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     forwarded::{self, Scheme},
     headers,
     pace::Pace,
+    rare::Rarely,
     refusal::{Reason, Refused},
     routes::{Route, Snapshot},
     server::Shared,
@@ -83,6 +84,8 @@ impl Routed<'_> {
     }
 }
 
+static ORIGIN_FAILED: Rarely = Rarely::new();
+
 /// Serves the requests of one connection.
 pub(crate) struct HttpService {
     requests: Arc<Requests>,
@@ -124,7 +127,13 @@ impl Requests {
             Err(Stop::Refused(refused)) => {
                 shared.counters.refuse(refused.reason);
                 let zone = refused.zone.as_ref().map(|zone| zone.name.as_str());
-                debug!(client = %self.client.address, reason = refused.reason.label(), zone, "request refused");
+                let reason = refused.reason.label();
+                debug!(client = %self.client.address, reason, zone, "request refused");
+                if refused.reason.is_of_origin() {
+                    ORIGIN_FAILED.then(|| {
+                        warn!(reason, zone, "an origin failed a request; the counters say how often")
+                    });
+                }
                 Ok(refused.response(snapshot.settings.retry_after))
             }
         }

@@ -57,7 +57,7 @@ pub(crate) async fn serve(
         drop(admission);
         // Ends with the response's body, at the latest when the client's connection drops it.
         tokio::spawn(connection.finish());
-        headers::strip_hop_by_hop(response.headers_mut());
+        headers::prepare_response(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
         return Ok(response.map(ResponseBody::origin));
     }

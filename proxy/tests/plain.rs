@@ -49,6 +49,7 @@ async fn chunked_answers_and_heads_pass() {
     let (address, _) = origin(|mut raw| async move {
         while let Some(head) = raw.try_head().await {
             let answer = match head.split(' ').next() {
+                Some("PUT") => "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
                 Some("HEAD") => "HTTP/1.1 200 OK\r\nContent-Length: 77\r\nKeep-Alive: timeout=5\r\n\r\n",
                 _ => "HTTP/1.1 404 Not here\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\nX-A: 2\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
             };
@@ -68,6 +69,9 @@ async fn chunked_answers_and_heads_pass() {
     assert_eq!((status(&head), header(&head, "content-length")), (200, Some("77")), "{head}");
     assert_eq!(header(&head, "keep-alive"), None);
     assert_eq!(status(&client.ask(GET).await.0), 404, "the connection goes on");
+
+    let (head, body) = client.ask("PUT / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    assert_eq!((header(&head, "content-length"), body.as_str()), (None, "abc"), "chunked overrides a length");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! A proxy under test, in this process, on free ports of loopback, with accounting that is optional.
+//! A proxy under test, in this process, on free ports of loopback, with accounting that is optional unless
+//! a test says otherwise.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod origin;
@@ -102,8 +103,9 @@ impl Setup {
     pub fn config(&self) -> Config {
         let https =
             if self.roots.is_empty() { String::new() } else { format!("https = [\"{}\"]", self.https) };
+        let accounting = if self.settings.contains("accounting") { "" } else { "accounting = \"optional\"" };
         let text = format!(
-            "[proxy]\nhttp = [\"{}\"]\n{https}\naccounting = \"optional\"\n{}\n[plans.free]\nguideline = 100\n{}",
+            "[proxy]\nhttp = [\"{}\"]\n{https}\n{accounting}\n{}\n[plans.free]\nguideline = 100\n{}",
             self.http, self.settings, self.zones
         );
         Config::parse(&text, self.dir.path()).unwrap_or_else(|error| panic!("{error}\n{text}"))
