@@ -35,10 +35,8 @@ use crate::{
     tunnel::{Tunnel, task::Task},
 };
 
-/// The longest head of a request, and the most that hyper buffers of a connection. Bytes.
+/// The longest head of a request, and the most that hyper buffers of a connection. Bytes. (hyper takes up to 100 headers.)
 const MAX_HEAD: usize = 64 * 1024;
-/// Headers of a request.
-const MAX_HEADERS: usize = 100;
 /// A connection that has sent nothing yet gets this long for its first request when a drain begins.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// How long, and for how many bytes, the rest of what a client sends is read after the last answer, so that the answer is
@@ -62,11 +60,7 @@ pub(crate) type Switch = Arc<Mutex<Option<Switched>>>;
 pub(crate) fn http1_builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     // `Pace` has the time limits.
-    builder
-        .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD)
-        .max_header_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS);
+    builder.header_read_timeout(None).max_buf_size(MAX_HEAD).max_header_size(MAX_HEAD);
     builder
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::refusal::Reason;
+use crate::reason::Reason;
 
 /// One number.
 #[derive(Debug, Default)]

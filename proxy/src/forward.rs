@@ -15,7 +15,7 @@ use crate::{
     body::{Progress, ResponseBody, Upload},
     headers,
     origin::DialError,
-    refusal::Reason,
+    reason::Reason,
     service::{Routed, Stop},
     target,
 };

@@ -23,6 +23,7 @@ mod origin;
 mod pace;
 mod privileges;
 mod rare;
+mod reason;
 mod refusal;
 mod roster;
 mod routes;

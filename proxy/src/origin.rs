@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{body::Upload, refusal::Reason, routes::Snapshot};
+use crate::{body::Upload, reason::Reason, routes::Snapshot};
 
 /// How long an idle connection to an origin is kept for the next plain request.
 const POOL_IDLE: Duration = Duration::from_secs(30);

@@ -20,7 +20,7 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use crate::{
     books::{Books, Turned},
     certificates::provider,
-    refusal::Reason,
+    reason::Reason,
     routes::{Route, Snapshot},
     server::Shared,
     stream::ClientStream,

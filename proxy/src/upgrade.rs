@@ -22,7 +22,7 @@ use crate::{
     connection::Switched,
     headers,
     origin::MAX_HEAD,
-    refusal::Reason,
+    reason::Reason,
     service::{Routed, Stop},
     target,
 };

@@ -315,3 +315,16 @@ async fn an_answer_that_breaks_off_is_seen_to_be_broken() {
     let rest = soon(client.rest()).await.unwrap_or_default();
     assert!(!rest.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&rest));
 }
+
+#[tokio::test]
+async fn more_than_a_hundred_headers_are_too_many() {
+    let (origin, _) = reflect().await;
+    let setup = Setup::new().zone("a.test", origin);
+    let _proxy = setup.start();
+    for (extra, code) in [(99, 200), (100, 431)] {
+        let headers: String = (0..extra).map(|i| format!("X-{i}: 1\r\n")).collect();
+        let mut client = Raw::connect(setup.http).await;
+        client.send(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{headers}\r\n")).await;
+        assert_eq!(status(&client.head().await), code, "{extra}");
+    }
+}

@@ -1,0 +1,225 @@
+//! Why weir answers a request itself: one list, each reason with its label, status and words.
+//!
+//! A label is `reason` in the answer's body and names the reason's counter; labels are never changed or given to something
+//! else. What the kernel refuses keeps the kernel's label (`weir_common::reason`).
+
+use http::StatusCode;
+use weir_common::reason::Refusal as KernelRefusal;
+
+/// Why a request is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    ZoneBlocked,
+    SocketCap,
+    AbuseCap,
+    Limit,
+    AccountingUnavailable,
+    /// No Host, several, or one that is none.
+    BadHost,
+    /// A request target that is neither a path nor a URL of this host.
+    BadTarget,
+    /// An absolute request target and the Host header name different hosts.
+    TargetHostMismatch,
+    /// An upgrade request with content: there is nothing that could be done with it.
+    UpgradeWithContent,
+    /// `CONNECT`.
+    MethodNotSupported,
+    /// No zone has the host.
+    HostUnknown,
+    /// The host is another zone's than the one that the TLS handshake named.
+    HostNotOfConnection,
+    /// The client did not send its request's content in time.
+    RequestTimeout,
+    OriginUnreachable,
+    OriginConnectTimeout,
+    OriginResponseTimeout,
+    /// The origin closed the connection, or what it sent is not HTTP.
+    OriginFailed,
+    /// The origin answered 101 without the `Upgrade` and `Connection` that make it a WebSocket, or to a plain request.
+    OriginBadUpgrade,
+}
+
+impl Reason {
+    pub const ALL: [Self; 18] = [
+        Self::ZoneBlocked,
+        Self::SocketCap,
+        Self::AbuseCap,
+        Self::Limit,
+        Self::AccountingUnavailable,
+        Self::BadHost,
+        Self::BadTarget,
+        Self::TargetHostMismatch,
+        Self::UpgradeWithContent,
+        Self::MethodNotSupported,
+        Self::HostUnknown,
+        Self::HostNotOfConnection,
+        Self::RequestTimeout,
+        Self::OriginUnreachable,
+        Self::OriginConnectTimeout,
+        Self::OriginResponseTimeout,
+        Self::OriginFailed,
+        Self::OriginBadUpgrade,
+    ];
+
+    /// The reason of a kernel refusal that turns a zone away; what is none means that the books are not to be had.
+    pub fn of_kernel(refusal: KernelRefusal) -> Self {
+        match refusal {
+            KernelRefusal::ZoneBlocked => Self::ZoneBlocked,
+            KernelRefusal::SocketCap => Self::SocketCap,
+            KernelRefusal::AbuseCap => Self::AbuseCap,
+            KernelRefusal::Limit => Self::Limit,
+            KernelRefusal::SocketClosed
+            | KernelRefusal::AlreadyAdmitted
+            | KernelRefusal::NotAdmitted
+            | KernelRefusal::OtherZone
+            | KernelRefusal::ZoneUnknown
+            | KernelRefusal::CallerNotAllowed
+            | KernelRefusal::NotTcp
+            | KernelRefusal::BadLength
+            | KernelRefusal::UnknownOp
+            | KernelRefusal::NoMemory
+            | KernelRefusal::CannotFollow
+            | KernelRefusal::AbiMismatch => Self::AccountingUnavailable,
+        }
+    }
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ZoneBlocked => KernelRefusal::ZoneBlocked.label(),
+            Self::SocketCap => KernelRefusal::SocketCap.label(),
+            Self::AbuseCap => KernelRefusal::AbuseCap.label(),
+            Self::Limit => KernelRefusal::Limit.label(),
+            Self::AccountingUnavailable => "accounting_unavailable",
+            Self::BadHost => "bad_host",
+            Self::BadTarget => "bad_target",
+            Self::TargetHostMismatch => "target_host_mismatch",
+            Self::UpgradeWithContent => "upgrade_with_content",
+            Self::MethodNotSupported => "method_not_supported",
+            Self::HostUnknown => "host_unknown",
+            Self::HostNotOfConnection => "host_not_of_connection",
+            Self::RequestTimeout => "request_timeout",
+            Self::OriginUnreachable => "origin_unreachable",
+            Self::OriginConnectTimeout => "origin_connect_timeout",
+            Self::OriginResponseTimeout => "origin_response_timeout",
+            Self::OriginFailed => "origin_failed",
+            Self::OriginBadUpgrade => "origin_bad_upgrade",
+        }
+    }
+
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::ZoneBlocked => StatusCode::FORBIDDEN,
+            Self::SocketCap | Self::AbuseCap | Self::Limit | Self::AccountingUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::BadHost | Self::BadTarget | Self::TargetHostMismatch | Self::UpgradeWithContent => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::MethodNotSupported => StatusCode::NOT_IMPLEMENTED,
+            Self::HostUnknown | Self::HostNotOfConnection => StatusCode::MISDIRECTED_REQUEST,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::OriginUnreachable | Self::OriginFailed | Self::OriginBadUpgrade => StatusCode::BAD_GATEWAY,
+            Self::OriginConnectTimeout | Self::OriginResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::ZoneBlocked => "This zone is blocked",
+            Self::SocketCap => "This zone has too many connections",
+            Self::AbuseCap | Self::Limit => "This zone has too many WebSockets",
+            Self::AccountingUnavailable => "Connections cannot be accounted for",
+            Self::BadHost => "The Host header is not usable",
+            Self::BadTarget => "The request target is not usable",
+            Self::TargetHostMismatch => "The request target contradicts the Host header",
+            Self::UpgradeWithContent => "An upgrade request cannot have content",
+            Self::MethodNotSupported => "The method is not supported",
+            Self::HostUnknown => "No such host is served here",
+            Self::HostNotOfConnection => "This connection is for another host",
+            Self::RequestTimeout => "The request was not sent in time",
+            Self::OriginUnreachable => "The origin cannot be reached",
+            Self::OriginConnectTimeout => "The origin did not accept the connection in time",
+            Self::OriginResponseTimeout => "The origin did not answer in time",
+            Self::OriginFailed => "The origin did not answer properly",
+            Self::OriginBadUpgrade => "The origin did not upgrade properly",
+        }
+    }
+
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::ZoneBlocked => "An operator or a verdict has blocked the zone on this host.",
+            Self::SocketCap => "The zone is at its cap of connections on this host. Try again later.",
+            Self::AbuseCap => {
+                "The zone is at its abuse cap of live WebSockets on this host. Try again later."
+            }
+            Self::Limit => {
+                "The zone is at its agreed limit of live WebSockets on this host. Try again later."
+            }
+            Self::AccountingUnavailable => "The host cannot keep count of this connection. Try again later.",
+            Self::BadHost => "A request needs exactly one Host header with a host name or address.",
+            Self::BadTarget => "Send a path, or an absolute http or https URL without user information.",
+            Self::TargetHostMismatch => {
+                "An absolute request target and the Host header have to name the same host and port."
+            }
+            Self::UpgradeWithContent => {
+                "Send the upgrade request without Content-Length and Transfer-Encoding."
+            }
+            Self::MethodNotSupported => "CONNECT is not served here.",
+            Self::HostUnknown => {
+                "Check the name in the DNS and in the URL: it points here, but no zone is configured for it."
+            }
+            Self::HostNotOfConnection => {
+                "The TLS handshake named a host of another zone. Open a connection for this one."
+            }
+            Self::RequestTimeout => "The content of the request stopped coming.",
+            Self::OriginUnreachable => "The zone's origin refused the connection or has no usable address.",
+            Self::OriginConnectTimeout => {
+                "No connection to the zone's origin came up within the connect timeout."
+            }
+            Self::OriginResponseTimeout => {
+                "The zone's origin sent no response headers within the response timeout."
+            }
+            Self::OriginFailed => {
+                "The zone's origin closed the connection early, or sent what is not HTTP/1.1."
+            }
+            Self::OriginBadUpgrade => "The zone's origin sent 101 where it makes no WebSocket.",
+        }
+    }
+
+    /// True where it is the origin that failed.
+    pub const fn is_of_origin(self) -> bool {
+        matches!(
+            self,
+            Self::OriginUnreachable
+                | Self::OriginConnectTimeout
+                | Self::OriginResponseTimeout
+                | Self::OriginFailed
+                | Self::OriginBadUpgrade
+        )
+    }
+
+    /// True where coming back later helps, so that `Retry-After` is sent.
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Self::SocketCap | Self::AbuseCap | Self::Limit | Self::AccountingUnavailable)
+    }
+
+    /// True where the connection is better given back than kept open.
+    pub const fn closes(self) -> bool {
+        self.is_passing()
+            || matches!(self, Self::ZoneBlocked | Self::RequestTimeout | Self::UpgradeWithContent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_unique_and_in_the_order_of_their_counters() {
+        let mut seen = std::collections::HashSet::new();
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+            assert!(seen.insert(reason.label()), "{}", reason.label());
+        }
+    }
+}
