@@ -1,0 +1,71 @@
+//! What the tests start beside `weir`.
+//!
+//! - `become PROGRAM ARG...`: ties itself to the life of the thread that started it, and becomes the program.
+//! - `storm ADDRESS ZONE THREADS`: clients that fight for a zone's places; see [`weir_tests::storm`].
+//! - `hold ADDRESS HOST COUNT`: opens WebSockets, says so, and holds them until its standard input ends.
+//! - `tag UID ADDRESS ZONE`: listens, accepts, becomes another user and tries every operation; prints the errnos.
+#![forbid(unsafe_code)]
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, BufRead as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt as _,
+    process::Command,
+};
+
+use nix::{
+    errno::Errno,
+    sys::{prctl, signal::Signal},
+    unistd::{Uid, setuid},
+};
+use weir_common::ABI_VERSION;
+use weir_tests::{sockopt, storm, websocket};
+
+fn main() {
+    let args: Vec<OsString> = env::args_os().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(|arg| arg.to_str().expect("an argument in UTF-8")).collect();
+    match words.as_slice() {
+        ["become", program, rest @ ..] => become_program(program, rest),
+        ["storm", address, zone, threads] => {
+            storm::obey(parse(address), zone, threads.parse().expect("a number of threads"));
+        }
+        ["hold", address, host, count] => hold(parse(address), host, count.parse().expect("a count")),
+        ["tag", uid, address, zone] => tag(uid.parse().expect("a uid"), parse(address), zone),
+        other => panic!("no such job: {other:?}"),
+    }
+}
+
+fn parse(address: &str) -> SocketAddr {
+    address.parse().unwrap_or_else(|error| panic!("{address}: {error}"))
+}
+
+fn become_program(program: &str, args: &[&str]) {
+    prctl::set_pdeathsig(Signal::SIGKILL).expect("a signal at the parent's death");
+    let error = Command::new(program).args(args).exec();
+    panic!("{program} does not start: {error}");
+}
+
+fn hold(address: SocketAddr, host: &str, count: usize) {
+    let held = websocket::connect_many(address, count, |_| host.to_owned());
+    println!("holding {}", held.len());
+    io::stdin().lock().lines().for_each(drop);
+}
+
+fn tag(uid: u32, address: SocketAddr, zone: &str) {
+    let listener = TcpListener::bind(address).expect("a listener");
+    let _client = TcpStream::connect(address).expect("a connection");
+    let (accepted, _) = listener.accept().expect("an accepted connection");
+    setuid(Uid::from_raw(uid)).expect("another user");
+    let results = [
+        sockopt::probe(&accepted, ABI_VERSION.into()),
+        sockopt::attribute(&accepted, zone),
+        sockopt::admit(&accepted, zone),
+        sockopt::release(&accepted, zone),
+    ];
+    let errnos: Vec<i32> =
+        results.iter().map(|result| result.err().unwrap_or(Errno::UnknownErrno) as i32).collect();
+    println!("{}", serde_json::json!(errnos));
+    io::stdin().lock().lines().for_each(drop);
+}

@@ -1,0 +1,129 @@
+//! Configurations of tests, as the TOML that an operator would write.
+
+use std::{
+    fmt::{self, Display, Formatter},
+    net::SocketAddr,
+};
+
+use crate::{ADMIN, HTTP, ORIGIN};
+
+/// A configuration that is being written. The agent audits itself every second in all of them.
+#[derive(Clone)]
+pub struct Conf {
+    instance: String,
+    http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
+    proxy: Vec<String>,
+    agent: Vec<String>,
+    plans: Vec<String>,
+    zones: Vec<ZoneConf>,
+}
+
+/// One zone of it.
+#[derive(Clone)]
+pub struct ZoneConf {
+    name: String,
+    plan: String,
+    origin: SocketAddr,
+    tls: Option<(String, String)>,
+}
+
+impl ZoneConf {
+    pub fn new(name: &str, plan: &str) -> Self {
+        Self { name: name.to_owned(), plan: plan.to_owned(), origin: ORIGIN, tls: None }
+    }
+
+    pub fn origin(mut self, origin: SocketAddr) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// Names of PEM files in the world's folder.
+    pub fn tls(mut self, cert: &str, key: &str) -> Self {
+        self.tls = Some((cert.to_owned(), key.to_owned()));
+        self
+    }
+}
+
+impl Conf {
+    pub(crate) fn new(instance: &str) -> Self {
+        Self {
+            instance: instance.to_owned(),
+            http: vec![HTTP],
+            https: Vec::new(),
+            proxy: Vec::new(),
+            agent: vec!["audit_interval = \"1s\"".to_owned()],
+            plans: Vec::new(),
+            zones: Vec::new(),
+        }
+    }
+
+    /// These cleartext listeners instead of [`HTTP`].
+    pub fn http(mut self, addresses: &[SocketAddr]) -> Self {
+        self.http = addresses.to_vec();
+        self
+    }
+
+    pub fn https(mut self, addresses: &[SocketAddr]) -> Self {
+        self.https = addresses.to_vec();
+        self
+    }
+
+    /// A line of `[proxy]`.
+    pub fn proxy(mut self, line: &str) -> Self {
+        self.proxy.push(line.to_owned());
+        self
+    }
+
+    /// A line of `[agent]`.
+    pub fn agent(mut self, line: &str) -> Self {
+        self.agent.push(line.to_owned());
+        self
+    }
+
+    /// A plan with this guideline and this abuse cap.
+    pub fn plan(mut self, name: &str, guideline: u64, abuse_cap: u64) -> Self {
+        self.plans.push(format!("[plans.{name}]\nguideline = {guideline}\nabuse_cap = {abuse_cap}\n"));
+        self
+    }
+
+    /// A further line of the last plan.
+    pub fn of_plan(mut self, line: &str) -> Self {
+        let plan = self.plans.last_mut().expect("a plan to add to");
+        plan.push_str(line);
+        plan.push('\n');
+        self
+    }
+
+    pub fn zone(self, name: &str, plan: &str) -> Self {
+        self.with_zone(ZoneConf::new(name, plan))
+    }
+
+    pub fn with_zone(mut self, zone: ZoneConf) -> Self {
+        self.zones.push(zone);
+        self
+    }
+}
+
+fn addresses(addresses: &[SocketAddr]) -> String {
+    let quoted: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+impl Display for Conf {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "instance = \"{}\"\n\n[proxy]", self.instance)?;
+        writeln!(f, "http = {}\nhttps = {}", addresses(&self.http), addresses(&self.https))?;
+        self.proxy.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        writeln!(f, "\n[agent]\nadmin = \"{ADMIN}\"")?;
+        self.agent.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        self.plans.iter().try_for_each(|plan| write!(f, "\n{plan}"))?;
+        for ZoneConf { name, plan, origin, tls } in &self.zones {
+            write!(f, "\n[[zones]]\nname = \"{name}\"\nplan = \"{plan}\"\norigin = \"ws://{origin}\"\n")?;
+            if let Some((cert, key)) = tls {
+                writeln!(f, "tls = {{ cert = \"{cert}\", key = \"{key}\" }}")?;
+            }
+        }
+        Ok(())
+    }
+}
