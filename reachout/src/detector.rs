@@ -100,9 +100,10 @@ impl Detector {
         self.edit(policy, slots.into_iter().map(|slot| (slot, Judgement::Unknown)), |_, unknown| unknown)
     }
 
-    /// What was seen before `until` is settled (its case was closed, or its exemption ended): it opens no other case.
+    /// What is seen before `until` is settled (its case was closed, or the zone is exempt until then): it opens no case. The
+    /// last call holds, so an exemption can be ended early.
     pub fn settle(&mut self, until: SlotIndex) {
-        self.settled = self.settled.max(until);
+        self.settled = until;
         self.phase = Phase::Quiet;
         self.unsettled_over = self.count_unsettled();
     }

@@ -8,11 +8,25 @@
 //!
 //! The policy in words, for the people who apply it, is `docs/reachout.md`.
 
+pub mod abuse;
+pub mod actor;
+pub mod case;
+pub mod command;
+pub mod contact;
+mod deciding;
 pub mod decision;
 pub mod detector;
 mod episode;
+pub mod fact;
+pub mod ledger;
+pub mod limit;
+pub mod params;
 pub mod policy;
+pub mod refusal;
 pub mod series;
+pub mod signal;
 pub mod simulate;
 pub mod slot;
+pub mod surge;
 mod window;
+pub mod zone;

@@ -31,6 +31,12 @@ impl SlotIndex {
         Self::of_seconds(at.unix_timestamp())
     }
 
+    /// The first slot that starts at this moment or later.
+    pub fn from_on(at: OffsetDateTime) -> Self {
+        let slot = Self::containing(at);
+        if slot.start() < at { slot.next() } else { slot }
+    }
+
     pub(crate) fn of_seconds(unix: i64) -> Self {
         Self(u32::try_from(unix.div_euclid(SLOT_SECONDS).max(0)).unwrap_or(u32::MAX))
     }

@@ -7,7 +7,8 @@ use support::naive::Naive;
 use weir_reachout::{
     decision::{Decision, Event},
     detector::Detector,
-    policy::{Policy, PolicyParams},
+    params::PolicyParams,
+    policy::Policy,
     slot::{Judgement, SlotIndex},
 };
 

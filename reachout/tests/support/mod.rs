@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test crate uses its own part")]
 
 pub mod naive;
+pub mod shell;
 
 use std::fmt::Write;
 use time::{Duration, OffsetDateTime, macros::datetime};

@@ -3,7 +3,8 @@
 
 use weir_reachout::{
     decision::{Decision, Event, Rule},
-    policy::{Detection, Policy},
+    params::Detection,
+    policy::Policy,
     slot::{Judgement, SlotIndex},
 };
 

@@ -1,0 +1,421 @@
+//! The abuse region: verdicts, which hold their evidence and expire.
+//!
+//! Two families of signs are a suspicion: observed, told to operators. Three, or two and harm to the host, with prefixes that
+//! the sockets come from: those prefixes are refused for 15 min, again while the evidence lasts, 24 h at most without a
+//! person. A [`Verdict`] without evidence cannot be built, nor read from a ledger, and gives no lease once it has expired.
+//! Refused, an attack shows fewer signs, so a verdict keeps the evidence it was given on and two signs are enough to renew it.
+//! Slots under a verdict are left out of all budgets. Like a zone, the region changes by facts only.
+
+use crate::{
+    actor::{Actor, Person, Reason, because},
+    command::{About, Command},
+    fact::Fact,
+    ledger::{Draft, Entry},
+    limit::{Effect, Ground, Lease},
+    policy::{Policy, PolicyVersion},
+    refusal::Refused,
+    signal::{Finding, Findings, PrefixCount},
+    slot::SlotIndex,
+    zone::ReplayError,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use time::{Duration, OffsetDateTime};
+
+/// What a verdict does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "measure", rename_all = "snake_case")]
+pub enum Measure {
+    Observe,
+    RefusePrefixes { prefixes: Vec<String> },
+}
+
+/// Why a verdict ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    Expired,
+    /// 24 h without a person.
+    Unattended,
+    ByPerson,
+}
+
+/// Baseline against now, and where it came from. At least two families.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub families: Vec<Finding>,
+    pub prefixes: Vec<PrefixCount>,
+    pub live: u64,
+    pub harm: bool,
+}
+
+/// A suspicion with evidence and an expiry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawVerdict", into = "RawVerdict")]
+pub struct Verdict(RawVerdict);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct RawVerdict {
+    id: String,
+    zone: String,
+    measure: Measure,
+    /// When the first of its signs began.
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    until: OffsetDateTime,
+    evidence: Evidence,
+    attended_by: Option<Person>,
+}
+
+/// Not a verdict: a part of what makes one is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a verdict needs two families of evidence and an end after its beginning; to refuse it needs prefixes, and three \
+     families or harm to the host"
+)]
+pub struct NoVerdict;
+
+impl TryFrom<RawVerdict> for Verdict {
+    type Error = NoVerdict;
+
+    fn try_from(raw: RawVerdict) -> Result<Self, NoVerdict> {
+        let mut families: Vec<_> = raw.evidence.families.iter().map(|finding| finding.family).collect();
+        families.sort_unstable();
+        families.dedup();
+        let enough = families.len() >= 2 && raw.until > raw.since;
+        let justified = match &raw.measure {
+            Measure::Observe => true,
+            Measure::RefusePrefixes { prefixes } => {
+                !prefixes.is_empty() && (families.len() >= 3 || raw.evidence.harm)
+            }
+        };
+        if enough && justified { Ok(Self(raw)) } else { Err(NoVerdict) }
+    }
+}
+
+impl From<Verdict> for RawVerdict {
+    fn from(verdict: Verdict) -> Self {
+        verdict.0
+    }
+}
+
+impl Verdict {
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    pub fn measure(&self) -> &Measure {
+        &self.0.measure
+    }
+
+    pub fn evidence(&self) -> &Evidence {
+        &self.0.evidence
+    }
+
+    pub fn since(&self) -> OffsetDateTime {
+        self.0.since
+    }
+
+    pub fn until(&self) -> OffsetDateTime {
+        self.0.until
+    }
+
+    pub fn is_over(&self, now: OffsetDateTime) -> bool {
+        now >= self.0.until
+    }
+
+    /// What the kernel gets of it. Refused when it has expired, or only observes.
+    pub fn lease(&self, now: OffsetDateTime) -> Result<Lease, Refused> {
+        let Measure::RefusePrefixes { prefixes } = &self.0.measure else { return Err(Refused::NotCovered) };
+        if self.is_over(now) {
+            return Err(Refused::NotCovered);
+        }
+        Ok(Lease {
+            zone: self.0.zone.clone(),
+            ground: Ground::Verdict { verdict: self.0.id.clone() },
+            effect: Effect::RefusePrefixes { prefixes: prefixes.clone() },
+            from: now,
+            until: self.0.until,
+        })
+    }
+
+    fn covers(&self, slot: SlotIndex) -> bool {
+        slot.end() > self.0.since && slot.start() < self.0.until
+    }
+}
+
+/// One zone's abuse region.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Abuse {
+    zone: String,
+    verdict: Option<Verdict>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    mitigated_since: Option<OffsetDateTime>,
+    /// The last verdict, cut off where it ended.
+    past: Option<Verdict>,
+    /// No measures before this: a person has said so, or nobody came within 24 h.
+    #[serde(with = "time::serde::rfc3339::option")]
+    hands_off_until: Option<OffsetDateTime>,
+}
+
+/// What follows from an observation or a person's act; as [`zone::Step`](crate::zone::Step).
+#[derive(Clone, Debug, PartialEq)]
+pub struct AbuseStep {
+    pub entries: Vec<Draft>,
+    pub commands: Vec<Command>,
+    pub next: Abuse,
+}
+
+impl Abuse {
+    pub fn new(zone: impl Into<String>) -> Self {
+        Self { zone: zone.into(), verdict: None, mitigated_since: None, past: None, hands_off_until: None }
+    }
+
+    /// The region after these entries, which are all of the zone's.
+    pub fn replay<'a, 'p>(
+        zone: &str,
+        entries: impl IntoIterator<Item = &'a Entry>,
+        policies: impl Fn(&PolicyVersion) -> Option<&'p Policy>,
+    ) -> Result<Self, ReplayError> {
+        let mut abuse = Self::new(zone);
+        for entry in entries {
+            let policy = ReplayError::known(entry, &policies)?;
+            let applied = abuse.apply(policy, entry.at, &entry.fact()?);
+            applied.map_err(|source| ReplayError::Forbidden { seq: entry.seq, source })?;
+        }
+        Ok(abuse)
+    }
+
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+
+    /// True if the slot belongs to an attack, and so to no budget.
+    pub fn covers(&self, slot: SlotIndex) -> bool {
+        self.verdict.iter().chain(&self.past).any(|verdict| verdict.covers(slot))
+    }
+
+    /// At each observation, and at least once a minute.
+    pub fn decide(
+        &self,
+        policy: &Policy,
+        now: OffsetDateTime,
+        findings: &Findings,
+    ) -> Result<AbuseStep, Refused> {
+        let mut step = Deciding::new(self, policy, now, Actor::Policy, because("signs of abuse"));
+        step.observe(findings)?;
+        Ok(step.step)
+    }
+
+    /// A person has looked and lets the verdict go on past 24 h.
+    pub fn attend(
+        &self,
+        policy: &Policy,
+        now: OffsetDateTime,
+        by: Person,
+        reason: Reason,
+    ) -> Result<AbuseStep, Refused> {
+        let mut step = Deciding::new(self, policy, now, Actor::Person(by.clone()), reason);
+        let mut verdict = self.verdict.clone().ok_or(Refused::NoVerdict)?;
+        verdict.0.attended_by = Some(by);
+        step.grant(Fact::VerdictRenewed { verdict })?;
+        Ok(step.step)
+    }
+
+    /// A person ends the verdict; no measure is taken by itself for the next 24 h.
+    pub fn end(
+        &self,
+        policy: &Policy,
+        now: OffsetDateTime,
+        by: Person,
+        reason: Reason,
+    ) -> Result<AbuseStep, Refused> {
+        let mut step = Deciding::new(self, policy, now, Actor::Person(by), reason);
+        step.end(Ended::ByPerson)?;
+        Ok(step.step)
+    }
+
+    fn apply(&mut self, policy: &Policy, at: OffsetDateTime, fact: &Fact) -> Result<(), Refused> {
+        match fact {
+            Fact::Suspected { verdict } | Fact::VerdictRenewed { verdict } | Fact::Mitigated { verdict } => {
+                if verdict.is_over(at) || verdict.0.zone != self.zone {
+                    return Err(Refused::NotCovered);
+                }
+                if matches!(verdict.measure(), Measure::RefusePrefixes { .. }) {
+                    let since = *self.mitigated_since.get_or_insert(at);
+                    let most = unattended_end(policy, since);
+                    if verdict.0.attended_by.is_none() && verdict.until() > most {
+                        return Err(Refused::Over { until: most });
+                    }
+                }
+                self.verdict = Some(verdict.clone());
+            }
+            Fact::VerdictEnded { verdict: id, ended } => {
+                let mut verdict =
+                    self.verdict.take().filter(|verdict| verdict.id() == id).ok_or(Refused::NoVerdict)?;
+                verdict.0.until = verdict.0.until.min(at);
+                (self.past, self.mitigated_since) = (Some(verdict), None);
+                if *ended != Ended::Expired {
+                    let rest = Duration::hours(policy.params().abuse.unattended_hours.into());
+                    self.hands_off_until = Some(at.saturating_add(rest));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn unattended_end(policy: &Policy, since: OffsetDateTime) -> OffsetDateTime {
+    since.saturating_add(Duration::hours(policy.params().abuse.unattended_hours.into()))
+}
+
+struct Deciding<'a> {
+    policy: &'a Policy,
+    now: OffsetDateTime,
+    actor: Actor,
+    reason: Reason,
+    step: AbuseStep,
+}
+
+impl<'a> Deciding<'a> {
+    fn new(abuse: &Abuse, policy: &'a Policy, now: OffsetDateTime, actor: Actor, reason: Reason) -> Self {
+        let step = AbuseStep { entries: Vec::new(), commands: Vec::new(), next: abuse.clone() };
+        Self { policy, now, actor, reason, step }
+    }
+
+    fn observe(&mut self, findings: &Findings) -> Result<(), Refused> {
+        if let Some(verdict) = self.step.next.verdict.clone() {
+            let unattended = verdict.0.attended_by.is_none()
+                && self
+                    .step
+                    .next
+                    .mitigated_since
+                    .is_some_and(|since| self.now >= unattended_end(self.policy, since));
+            if unattended {
+                let about = About::Unattended { verdict: verdict.id().to_owned() };
+                self.end(Ended::Unattended)?;
+                self.tell(about);
+            } else if verdict.is_over(self.now) {
+                self.end(Ended::Expired)?;
+            } else {
+                return self.go_on(verdict, findings);
+            }
+        }
+        let hands_off = self.step.next.hands_off_until.is_some_and(|until| self.now < until);
+        if findings.families.len() >= 2 && !hands_off {
+            self.suspect(findings)?;
+        }
+        Ok(())
+    }
+
+    fn suspect(&mut self, findings: &Findings) -> Result<(), Refused> {
+        let since = findings.families.iter().map(|finding| finding.since).min().unwrap_or(self.now);
+        let Ok(verdict) = Verdict::try_from(RawVerdict {
+            id: verdict_id(&self.step.next.zone, since),
+            zone: self.step.next.zone.clone(),
+            measure: Measure::Observe,
+            since,
+            until: self.now.saturating_add(self.policy.verdict()),
+            evidence: evidence(findings),
+            attended_by: None,
+        }) else {
+            return Ok(());
+        };
+        self.record(Fact::Suspected { verdict: verdict.clone() })?;
+        self.tell(About::Suspected { verdict: verdict.id().to_owned() });
+        let (from, to) = (SlotIndex::containing(since), SlotIndex::containing(self.now));
+        self.step.commands.push(Command::LeaveOut { from, to });
+        if justifies_measures(findings) { self.mitigate(verdict, findings) } else { Ok(()) }
+    }
+
+    /// The verdict stands: more of it, longer, or neither.
+    fn go_on(&mut self, verdict: Verdict, findings: &Findings) -> Result<(), Refused> {
+        let observing = *verdict.measure() == Measure::Observe;
+        if observing && justifies_measures(findings) {
+            return self.mitigate(verdict, findings);
+        }
+        let half_over = verdict.until() - self.now <= self.policy.verdict() / 2;
+        if findings.families.len() >= 2 && half_over {
+            let mut verdict = verdict;
+            verdict.0.until = self.until(&verdict);
+            if observing {
+                verdict.0.evidence = evidence(findings);
+            }
+            return self.grant(Fact::VerdictRenewed { verdict });
+        }
+        Ok(())
+    }
+
+    fn mitigate(&mut self, mut verdict: Verdict, findings: &Findings) -> Result<(), Refused> {
+        let prefixes = findings.prefixes.iter().map(|prefix| prefix.prefix.clone()).collect();
+        verdict.0.measure = Measure::RefusePrefixes { prefixes };
+        (verdict.0.until, verdict.0.evidence) = (self.until(&verdict), evidence(findings));
+        let about = About::Mitigating { verdict: verdict.id().to_owned() };
+        self.grant(Fact::Mitigated { verdict })?;
+        self.tell(about);
+        Ok(())
+    }
+
+    /// 15 min from now; without a person not past 24 h of measures.
+    fn until(&self, verdict: &Verdict) -> OffsetDateTime {
+        let until = self.now.saturating_add(self.policy.verdict());
+        match self.step.next.mitigated_since {
+            Some(since) if verdict.0.attended_by.is_none() => until.min(unattended_end(self.policy, since)),
+            _ => until,
+        }
+    }
+
+    fn grant(&mut self, fact: Fact) -> Result<(), Refused> {
+        self.record(fact)?;
+        if let Some(Ok(lease)) = self.step.next.verdict().map(|verdict| verdict.lease(self.now)) {
+            self.step.commands.push(Command::GrantLease(lease));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, ended: Ended) -> Result<(), Refused> {
+        let verdict = self.step.next.verdict().ok_or(Refused::NoVerdict)?.id().to_owned();
+        self.record(Fact::VerdictEnded { verdict: verdict.clone(), ended })?;
+        self.step.commands.push(Command::EndVerdict { verdict });
+        Ok(())
+    }
+
+    fn record(&mut self, fact: Fact) -> Result<(), Refused> {
+        self.step.next.apply(self.policy, self.now, &fact)?;
+        self.step.entries.push(Draft {
+            at: self.now,
+            zone: self.step.next.zone.clone(),
+            actor: self.actor.clone(),
+            reason: self.reason.clone(),
+            // A verdict's evidence is in the verdict.
+            evidence: "{}".to_owned(),
+            policy: self.policy.version().clone(),
+            fact,
+        });
+        Ok(())
+    }
+
+    fn tell(&mut self, about: About) {
+        let zone = self.step.next.zone.clone();
+        self.step.commands.push(Command::TellOperators { zone, about });
+    }
+}
+
+/// Narrow measures need somebody to be narrow about.
+fn justifies_measures(findings: &Findings) -> bool {
+    let families = findings.families.len();
+    (families >= 3 || (families >= 2 && findings.harm)) && !findings.prefixes.is_empty()
+}
+
+fn evidence(findings: &Findings) -> Evidence {
+    let Findings { families, prefixes, live, harm } = findings.clone();
+    Evidence { families, prefixes, live, harm }
+}
+
+fn verdict_id(zone: &str, since: OffsetDateTime) -> String {
+    let digest =
+        Sha256::new().chain_update(since.unix_timestamp_nanos().to_be_bytes()).chain_update(zone).finalize();
+    digest.iter().take(6).fold("v-".to_owned(), |id, byte| format!("{id}{byte:02x}"))
+}

@@ -1,0 +1,290 @@
+//! Abuse and popularity: S16 and S17, and how a verdict lives.
+
+mod support;
+
+use support::{day, shell::ZONE};
+use time::{Duration, OffsetDateTime};
+use weir_reachout::{
+    abuse::{Abuse, AbuseStep, Measure, Verdict},
+    actor::{Person, Reason},
+    command::{About, Command},
+    decision::Event,
+    detector::Detector,
+    ledger::{Entry, Head},
+    limit::Effect,
+    policy::Policy,
+    signal::{Family, Observation, PrefixCount, Signals},
+    slot::{Slot, SlotBuilder, SlotIndex},
+    surge::Surge,
+};
+
+/// An hour and a half of quiet time comes before every story.
+const START: (i64, &str) = (10, "12:00");
+const QUIET: Duration = Duration::minutes(90);
+
+/// A zone as the agent sees it: an observation each 10 s, a slot each 5 minutes.
+struct Watched {
+    policy: Policy,
+    signals: Signals,
+    abuse: Abuse,
+    detector: Detector,
+    surge: Surge,
+    slot: SlotBuilder,
+    now: OffsetDateTime,
+    entries: Vec<Entry>,
+    head: Head,
+    commands: Vec<(OffsetDateTime, Command)>,
+    decisions: Vec<Event>,
+    told_surge: Vec<OffsetDateTime>,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let now = day(START.0, START.1) - QUIET;
+        let mut watched = Self {
+            policy: Policy::default(),
+            signals: Signals::default(),
+            abuse: Abuse::new(ZONE),
+            detector: Detector::default(),
+            surge: Surge::default(),
+            slot: SlotBuilder::new(SlotIndex::containing(now)),
+            now,
+            entries: Vec::new(),
+            head: Head::default(),
+            commands: Vec::new(),
+            decisions: Vec::new(),
+            told_surge: Vec::new(),
+        };
+        watched.run(QUIET, quiet);
+        watched
+    }
+
+    /// Goes on for `length`; `shape` tells what is seen, by the seconds since the story began.
+    fn run(&mut self, length: Duration, shape: impl Fn(f64, OffsetDateTime) -> Observation) {
+        let (start, end) = (self.now, self.now + length);
+        while self.now < end {
+            self.now += Duration::seconds(10);
+            let seen = shape((self.now - start).as_seconds_f64(), self.now);
+            self.slot.hold(10_000, seen.live as f64, 1.0);
+            let findings = self.signals.observe(&self.policy.params().abuse, &seen);
+            let step = self.abuse.decide(&self.policy, self.now, &findings).expect("decides");
+            self.take(step);
+            if self.now == self.slot.index().end() {
+                let next = SlotBuilder::new(self.slot.index().next());
+                let slot = std::mem::replace(&mut self.slot, next).finish();
+                self.judge(&slot);
+            }
+        }
+    }
+
+    fn take(&mut self, step: AbuseStep) {
+        for draft in step.entries {
+            self.entries.push(self.head.append(draft).expect("writable"));
+        }
+        for command in step.commands {
+            if let Command::LeaveOut { from, to } = command {
+                let slots = (0..=to.since(from)).map(|n| from.forth(n));
+                self.detector.exclude(&self.policy, slots);
+            }
+            self.commands.push((self.now, command));
+        }
+        self.abuse = step.next;
+    }
+
+    fn judge(&mut self, slot: &Slot) {
+        let covered = self.abuse.covers(slot.index);
+        let judgement =
+            if covered { weir_reachout::slot::Judgement::Unknown } else { slot.judge(&self.policy, 1000) };
+        let decisions = self.detector.observe(&self.policy, slot.index, judgement);
+        self.decisions.extend(decisions.iter().map(|decision| decision.event));
+        if !covered && self.surge.observe(&self.policy, slot, 1000) {
+            self.told_surge.push(self.now);
+        }
+    }
+
+    fn when(&self, wanted: impl Fn(&Command) -> bool) -> Vec<OffsetDateTime> {
+        self.commands.iter().filter(|(_, command)| wanted(command)).map(|(at, _)| *at).collect()
+    }
+
+    fn told(&self, about: impl Fn(&About) -> bool) -> Vec<OffsetDateTime> {
+        self.when(|command| matches!(command, Command::TellOperators { about: said, .. } if about(said)))
+    }
+
+    fn replayed(&self) -> Abuse {
+        Abuse::replay(ZONE, &self.entries, |_| Some(&self.policy)).expect("a ledger that can have happened")
+    }
+}
+
+fn spread_over(live: u64, prefixes: u64) -> Vec<PrefixCount> {
+    (0..prefixes.min(20))
+        .map(|n| PrefixCount { prefix: format!("198.51.{n}.0/24"), live: live / prefixes })
+        .collect()
+}
+
+fn quiet(_: f64, at: OffsetDateTime) -> Observation {
+    Observation {
+        at,
+        live: 600,
+        prefixes: spread_over(600, 100),
+        silent: 0.1,
+        lifetime_spread: Some(1.2),
+        unanswered: 0.02,
+        requestless: 0.01,
+        harm: false,
+    }
+}
+
+/// x30 in 60 s from 3 prefixes, no bytes, 70 % failed upgrades.
+fn attack(seconds: f64, at: OffsetDateTime) -> Observation {
+    let extra = (600.0 * 29.0 * (seconds / 60.0).min(1.0)) as u64;
+    let mut prefixes: Vec<_> =
+        (1..=3).map(|n| PrefixCount { prefix: format!("203.0.{n}.0/24"), live: extra / 3 }).collect();
+    prefixes.extend(spread_over(600, 100));
+    let part = extra as f64 / (extra + 600) as f64;
+    Observation {
+        live: 600 + extra,
+        prefixes,
+        silent: part,
+        unanswered: 0.7,
+        requestless: 0.1,
+        ..quiet(seconds, at)
+    }
+}
+
+/// x30 in 10 min, many prefixes, two-way bytes.
+fn popular(seconds: f64, at: OffsetDateTime) -> Observation {
+    let live = (600.0 * 30f64.powf((seconds / 600.0).min(1.0))) as u64;
+    Observation { live, prefixes: spread_over(live, 3000), ..quiet(seconds, at) }
+}
+
+#[test]
+fn s16_an_attack_is_suspected_within_two_minutes_and_its_prefixes_are_refused() {
+    let mut zone = Watched::new();
+    let start = zone.now;
+    zone.run(Duration::minutes(60), attack);
+    let suspected = zone.told(|about| matches!(about, About::Suspected { .. }));
+    let mitigating = zone.told(|about| matches!(about, About::Mitigating { .. }));
+    assert!(suspected.len() == 1 && suspected[0] - start <= Duration::minutes(2), "{suspected:?}");
+    assert!(mitigating.len() == 1 && mitigating[0] - start <= Duration::minutes(2), "{mitigating:?}");
+    let verdict = zone.abuse.verdict().expect("a verdict");
+    let Measure::RefusePrefixes { prefixes } = verdict.measure() else { panic!("{verdict:?}") };
+    assert_eq!(prefixes, &["203.0.1.0/24", "203.0.2.0/24", "203.0.3.0/24"]);
+    assert!(verdict.evidence().families.len() >= 3);
+    for (at, command) in &zone.commands {
+        if let Command::GrantLease(lease) = command {
+            assert!(lease.until() - *at <= Duration::minutes(15));
+            assert_eq!(lease.effect(), &Effect::RefusePrefixes { prefixes: prefixes.clone() });
+        }
+    }
+    assert_eq!(zone.replayed(), zone.abuse);
+
+    zone.run(Duration::minutes(16), quiet);
+    assert_eq!(zone.abuse.verdict(), None, "it expires after the end");
+    assert_eq!(zone.when(|command| matches!(command, Command::EndVerdict { .. })).len(), 1);
+    assert_eq!(zone.decisions, [], "no spike, no case");
+    assert_eq!(zone.detector.usage(&zone.policy).over_hours, 0.0);
+    assert_eq!(zone.replayed(), zone.abuse);
+}
+
+#[test]
+fn s17_popularity_is_one_spike_told_after_an_hour_and_no_verdict() {
+    let mut zone = Watched::new();
+    let start = zone.now;
+    zone.run(Duration::hours(3), popular);
+    zone.run(Duration::hours(3), quiet);
+    assert_eq!((zone.abuse.verdict(), zone.entries.len()), (None, 0));
+    assert_eq!(zone.decisions, [Event::SpikeCounted]);
+    let [told] = zone.told_surge[..] else { panic!("told once: {:?}", zone.told_surge) };
+    assert!((Duration::minutes(60)..=Duration::minutes(75)).contains(&(told - start)), "{}", told - start);
+}
+
+#[test]
+fn being_far_above_the_guideline_is_no_evidence() {
+    let mut zone = Watched::new();
+    let crowd = |_: f64, at| Observation {
+        live: 1_000_000,
+        prefixes: spread_over(1_000_000, 3000),
+        ..quiet(0.0, at)
+    };
+    zone.run(Duration::hours(2), crowd);
+    assert_eq!(zone.abuse.verdict(), None, "a jump alone is one family of four");
+}
+
+#[test]
+fn two_families_are_observed_and_refused_only_with_harm_to_the_host() {
+    let two = |harm| move |s, at| Observation { unanswered: 0.0, silent: 0.0, harm, ..attack(s, at) };
+    let mut zone = Watched::new();
+    zone.run(Duration::minutes(30), two(false));
+    let verdict = zone.abuse.verdict().expect("suspected");
+    assert_eq!(verdict.measure(), &Measure::Observe);
+    assert!(verdict.lease(zone.now).is_err());
+    let families: Vec<_> = verdict.evidence().families.iter().map(|finding| finding.family).collect();
+    assert_eq!(families, [Family::Source, Family::Shape]);
+    assert!(zone.when(|command| matches!(command, Command::GrantLease(_))).is_empty());
+    zone.run(Duration::minutes(1), |s, at| two(true)(s + 1800.0, at));
+    assert!(matches!(zone.abuse.verdict().expect("still").measure(), Measure::RefusePrefixes { .. }));
+}
+
+#[test]
+fn without_a_person_a_mitigation_ends_after_24_hours_and_with_one_it_goes_on() {
+    let mut alone = Watched::new();
+    alone.run(Duration::hours(30), attack);
+    let granted = alone.when(|command| matches!(command, Command::GrantLease(_)));
+    assert!(granted[granted.len() - 1] - granted[0] < Duration::hours(24));
+    assert_eq!(alone.told(|about| matches!(about, About::Unattended { .. })).len(), 1);
+    assert_eq!(alone.abuse.verdict(), None);
+    assert_eq!(alone.replayed(), alone.abuse);
+
+    let mut attended = Watched::new();
+    attended.run(Duration::hours(1), attack);
+    let (by, why) = (Person::new("ann").expect("named"), Reason::new("seen it").expect("given"));
+    let step = attended.abuse.attend(&attended.policy, attended.now, by, why).expect("attends");
+    attended.take(step);
+    attended.run(Duration::hours(30), |s, at| attack(s + 3600.0, at));
+    assert!(attended.abuse.verdict().expect("goes on").lease(attended.now).is_ok());
+}
+
+#[test]
+fn a_person_ends_a_verdict_and_it_does_not_come_back_by_itself() {
+    let mut zone = Watched::new();
+    zone.run(Duration::minutes(10), attack);
+    let (by, why) = (Person::new("ann").expect("named"), Reason::new("load test, announced").expect("given"));
+    let step = zone.abuse.end(&zone.policy, zone.now, by, why).expect("ends");
+    assert!(matches!(step.commands[..], [Command::EndVerdict { .. }]));
+    zone.take(step);
+    zone.run(Duration::hours(2), |s, at| attack(s + 600.0, at));
+    assert_eq!(zone.abuse.verdict(), None);
+}
+
+#[test]
+fn our_own_restart_is_no_jump() {
+    let mut zone = Watched::new();
+    let params = zone.policy.params().abuse.clone();
+    zone.signals.restarted(&params, zone.now);
+    // Everybody is lost and comes back within a minute.
+    let back = |s: f64, at| Observation { live: (600.0 * (s / 60.0).min(1.0)) as u64, ..quiet(s, at) };
+    let start = zone.now;
+    for n in 1..60 {
+        let at = start + Duration::seconds(10 * n);
+        assert_eq!(zone.signals.observe(&params, &back(10.0 * n as f64, at)).families, []);
+    }
+}
+
+#[test]
+fn a_verdict_without_its_evidence_cannot_be_read() {
+    let mut zone = Watched::new();
+    zone.run(Duration::minutes(10), attack);
+    let mut json = serde_json::to_value(zone.abuse.verdict().expect("a verdict")).expect("writes");
+    assert!(serde_json::from_value::<Verdict>(json.clone()).is_ok());
+    json["evidence"]["families"] = serde_json::json!([]);
+    assert!(serde_json::from_value::<Verdict>(json).is_err());
+}
+
+#[test]
+fn an_expired_verdict_gives_no_lease() {
+    let mut zone = Watched::new();
+    zone.run(Duration::minutes(10), attack);
+    let verdict = zone.abuse.verdict().expect("a verdict");
+    assert!(verdict.lease(verdict.until() - Duration::SECOND).is_ok());
+    assert!(verdict.lease(verdict.until()).is_err());
+}
