@@ -10,16 +10,21 @@
 
 mod agent;
 mod conf;
-mod host;
+pub mod frames;
+pub mod host;
 pub mod http;
 mod instance;
 pub mod metrics;
+pub mod net;
 pub mod origin;
+pub mod pinned;
 mod process;
 mod proxy;
+pub mod python;
 pub mod sockopt;
 pub mod ss;
 pub mod storm;
+pub mod tls;
 mod wait;
 pub mod websocket;
 mod world;

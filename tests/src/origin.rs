@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::World;
+use crate::{Process, World};
 
 /// What an origin does with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,19 +29,40 @@ pub enum Manner {
 
 const BODY: &str = "no WebSocket here\n";
 
+impl Manner {
+    /// By the name that the helper takes.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Echo, Self::Pour, Self::Mute, Self::Ok200, Self::Forbid403, Self::HangUp];
+        all.into_iter().find(|manner| format!("{manner:?}") == name)
+    }
+}
+
 /// Serves on an address until the test is through.
 pub fn serve(world: &World, address: SocketAddr, manner: Manner) {
     let listener = world.block_on(async { listen(address) });
-    world.spawn(async move {
-        loop {
-            if let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(async move {
-                    // A client that vanishes is what many tests are about.
-                    let _ = answer(stream, manner).await;
-                });
-            }
+    world.spawn(accept(listener, manner));
+}
+
+/// An origin that can be killed: a process of its own.
+pub fn process(world: &World, address: SocketAddr, manner: Manner) -> Process {
+    let mut origin = world.helper(
+        &format!("origin-{}", address.port()),
+        ["origin", &address.to_string(), &format!("{manner:?}")],
+    );
+    assert_eq!(origin.hear(), "listening");
+    origin
+}
+
+/// Answers every connection.
+pub async fn accept(listener: TcpListener, manner: Manner) {
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                // A client that vanishes is what many tests are about.
+                let _ = answer(stream, manner).await;
+            });
         }
-    });
+    }
 }
 
 /// Listens with room for many connections at once.
@@ -57,25 +78,17 @@ pub fn listen(address: SocketAddr) -> TcpListener {
 async fn answer(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let head = request_head(&mut stream).await?;
-    let key = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("sec-websocket-key").then(|| derive_accept_key(value.trim().as_bytes()))
-    });
     let other = |status: &str| {
         format!(
             "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{BODY}",
             BODY.len()
         )
     };
-    let switch = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
-        key.unwrap_or_default()
-    );
     match manner {
         Manner::Ok200 => stream.write_all(other("200 OK").as_bytes()).await?,
         Manner::Forbid403 => stream.write_all(other("403 Forbidden").as_bytes()).await?,
         Manner::HangUp => return Ok(()),
-        Manner::Echo | Manner::Pour | Manner::Mute => stream.write_all(switch.as_bytes()).await?,
+        Manner::Echo | Manner::Pour | Manner::Mute => stream.write_all(switch(&head).as_bytes()).await?,
     }
     match manner {
         Manner::Pour => loop {
@@ -97,4 +110,16 @@ pub async fn request_head(stream: &mut TcpStream) -> std::io::Result<String> {
         head.push(stream.read_u8().await?);
     }
     Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// The answer that grants an upgrade to the request with this head.
+pub fn switch(head: &str) -> String {
+    let key = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("sec-websocket-key").then(|| derive_accept_key(value.trim().as_bytes()))
+    });
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
+        key.unwrap_or_default()
+    )
 }

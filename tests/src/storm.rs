@@ -61,7 +61,17 @@ impl Storm {
 
     /// All processes obey at the same time. Returns when the last is done.
     pub fn all(&mut self, order: &str) -> Tally {
+        self.begin(order);
+        self.end()
+    }
+
+    /// All processes begin to obey.
+    pub fn begin(&mut self, order: &str) {
         self.0.iter_mut().for_each(|process| process.say(order));
+    }
+
+    /// Waits until all have obeyed.
+    pub fn end(&mut self) -> Tally {
         let tallies: Vec<Tally> = self
             .0
             .iter_mut()

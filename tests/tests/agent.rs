@@ -8,11 +8,10 @@ use std::{
     thread,
 };
 
-use aya::maps::{Array, Map, MapData};
 use nix::{errno::Errno, sys::signal::Signal};
 use socket2::{Domain, Socket, Type};
-use weir_common::{ABI_VERSION, names, zone::ZoneUsage};
-use weir_tests::{ADMIN, HTTP, SOON, World, eventually, sockopt, world};
+use weir_common::ABI_VERSION;
+use weir_tests::{ADMIN, HTTP, SOON, eventually, sockopt, world};
 
 const A: &str = "a.test";
 
@@ -26,19 +25,6 @@ fn probe() -> Result<(), Errno> {
     sockopt::probe(Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket"), ABI_VERSION.into())
 }
 
-/// Adds to the kernel's counts of a slot behind everybody's back.
-fn falsify(world: &World, slot: u32, sockets: u64, websockets: u64) {
-    const WORDS: usize = size_of::<ZoneUsage>() / size_of::<u64>();
-    const SOCKETS: usize = std::mem::offset_of!(ZoneUsage, sockets) / size_of::<u64>();
-    const WEBSOCKETS: usize = std::mem::offset_of!(ZoneUsage, websockets) / size_of::<u64>();
-    let pinned = MapData::from_pin(world.pins().join(names::MAP_ZONE_USAGE)).expect("the pinned map");
-    let mut map: Array<MapData, [u64; WORDS]> = Map::Array(pinned).try_into().expect("an array");
-    let mut usage = map.get(&slot, 0).expect("a record");
-    usage[SOCKETS] = usage[SOCKETS].wrapping_add(sockets);
-    usage[WEBSOCKETS] = usage[WEBSOCKETS].wrapping_add(websockets);
-    map.set(slot, usage, 0).expect("a record");
-}
-
 #[test]
 fn a_wrong_count_is_seen_told_and_set_right() {
     world(|world| {
@@ -48,7 +34,7 @@ fn a_wrong_count_is_seen_told_and_set_right() {
         sockopt::admit(&connection.1, A).expect("admitted");
         let slot = agent.zone(A).slot;
 
-        falsify(world, slot, 3, 2);
+        world.pinned().falsify(slot, 3, 2);
         eventually("the right count", SOON, || match agent.live(A) {
             (1, 1) => Ok(()),
             other => Err(format!("{other:?}")),
@@ -59,7 +45,7 @@ fn a_wrong_count_is_seen_told_and_set_right() {
         assert!(agent.process.log().contains("counts differ"), "the log tells it");
 
         // Too low, and with that below zero.
-        falsify(world, slot, u64::MAX - 1, u64::MAX - 1);
+        world.pinned().falsify(slot, -2, -2);
         eventually("a second repair", SOON, || match agent.events_of("drift").len() {
             2 => Ok(()),
             other => Err(format!("{other} drifts")),

@@ -3,6 +3,7 @@
 //! - `become PROGRAM ARG...`: ties itself to the life of the thread that started it, and becomes the program.
 //! - `storm ADDRESS ZONE THREADS`: clients that fight for a zone's places; see [`weir_tests::storm`].
 //! - `hold ADDRESS HOST COUNT`: opens WebSockets, says so, and holds them until its standard input ends.
+//! - `origin ADDRESS MANNER`: an origin of that [`weir_tests::origin::Manner`].
 //! - `tag UID ADDRESS ZONE`: listens, accepts, becomes another user and tries every operation; prints the errnos.
 #![forbid(unsafe_code)]
 
@@ -21,7 +22,10 @@ use nix::{
     unistd::{Uid, setuid},
 };
 use weir_common::ABI_VERSION;
-use weir_tests::{sockopt, storm, websocket};
+use weir_tests::{
+    origin::{self, Manner},
+    sockopt, storm, websocket,
+};
 
 fn main() {
     let args: Vec<OsString> = env::args_os().skip(1).collect();
@@ -32,6 +36,7 @@ fn main() {
             storm::obey(parse(address), zone, threads.parse().expect("a number of threads"));
         }
         ["hold", address, host, count] => hold(parse(address), host, count.parse().expect("a count")),
+        ["origin", address, manner] => serve(parse(address), manner),
         ["tag", uid, address, zone] => tag(uid.parse().expect("a uid"), parse(address), zone),
         other => panic!("no such job: {other:?}"),
     }
@@ -51,6 +56,16 @@ fn hold(address: SocketAddr, host: &str, count: usize) {
     let held = websocket::connect_many(address, count, |_| host.to_owned());
     println!("holding {}", held.len());
     io::stdin().lock().lines().for_each(drop);
+}
+
+fn serve(address: SocketAddr, manner: &str) {
+    let manner = Manner::named(manner).unwrap_or_else(|| panic!("no such manner: {manner}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let listener = origin::listen(address);
+        println!("listening");
+        origin::accept(listener, manner).await;
+    });
 }
 
 fn tag(uid: u32, address: SocketAddr, zone: &str) {

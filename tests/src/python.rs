@@ -1,0 +1,48 @@
+//! The client of another language: Python with the package `websockets`.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use crate::host;
+
+/// As `cargo xtask test` installs it.
+const PACKAGE: &str = "websockets==16.0";
+
+/// The interpreter: what `WEIR_TEST_PYTHON` names, else one of an environment that is made in cargo's folder.
+///
+/// # Panics
+/// If it can neither be found nor made.
+pub fn interpreter() -> &'static Path {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| match env::var_os("WEIR_TEST_PYTHON") {
+        Some(named) => PathBuf::from(named),
+        None => made(&host::profile_folder().join("weir-test-python")),
+    })
+}
+
+fn made(folder: &Path) -> PathBuf {
+    let (python, complete) = (folder.join("bin/python"), folder.join("complete"));
+    if !complete.is_file() {
+        let _ = fs::remove_dir_all(folder);
+        run(Command::new("python3").args(["-m", "venv"]).arg(folder));
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-deps", PACKAGE]));
+        fs::write(complete, "").expect("a file");
+    }
+    python
+}
+
+fn run(command: &mut Command) {
+    let output = command.output();
+    let output = output.unwrap_or_else(|error| {
+        panic!("{command:?} does not start ({error}): install Python, or name one with {PACKAGE} in WEIR_TEST_PYTHON")
+    });
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?} failed; name a Python with {PACKAGE} in WEIR_TEST_PYTHON: {why}"
+    );
+}
