@@ -59,16 +59,12 @@ impl Admin {
         let authority = uri.authority().ok_or_else(wrong)?;
         let is_bare =
             matches!(uri.path(), "" | "/") && uri.query().is_none() && !authority.as_str().contains('@');
-        match authority.port_u16() {
-            Some(_) if is_bare => Ok(Self { authority: authority.to_string() }),
-            None if is_bare => Ok(Self { authority: format!("{authority}:80") }),
+        let has_port = authority.host() != authority.as_str();
+        match (is_bare, has_port, authority.port_u16()) {
+            (true, true, Some(_)) => Ok(Self { authority: authority.to_string() }),
+            (true, false, _) => Ok(Self { authority: format!("{authority}:80") }),
             _ => Err(wrong()),
         }
-    }
-
-    /// Host and port.
-    pub fn authority(&self) -> &str {
-        &self.authority
     }
 
     /// True if the agent answers and its programs are in force.

@@ -5,6 +5,8 @@
 
 mod admin;
 mod agent;
+mod check;
+mod demo;
 mod failure;
 mod logging;
 mod output;
@@ -14,6 +16,10 @@ mod run;
 mod settings;
 mod signals;
 mod supervisor;
+mod table;
+mod text;
+mod zone_cells;
+mod zones;
 
 use std::process::ExitCode;
 
@@ -32,6 +38,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  sudo weir demo                     See it at work, on the loopback address.
   weir check --config weir.toml      Is this configuration right, and has this host what it takes?
   weir run --config weir.toml        Agent and proxy on this host.
   weir zones                         The zones of this host and their live WebSockets.";
@@ -41,6 +48,9 @@ enum Command {
     Run(run::RunArgs),
     Agent(agent::AgentArgs),
     Proxy(proxy::ProxyArgs),
+    Check(check::CheckArgs),
+    Zones(zones::ZonesArgs),
+    Demo(demo::DemoArgs),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +58,9 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Agent(args) => agent::run(&args),
         Command::Proxy(args) => proxy::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Zones(args) => zones::run(&args),
+        Command::Demo(args) => demo::run(&args),
     };
     result.unwrap_or_else(|error| {
         output::to_stderr(&format!("weir: {}\n", failure::describe(&error)));

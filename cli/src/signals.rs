@@ -43,6 +43,7 @@ impl Supervised {
 pub struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Option<Signal>,
     supervisor: Option<pipe::Receiver>,
 }
 
@@ -56,6 +57,7 @@ impl Stop {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+            hangup: None,
             supervisor,
         })
     }
@@ -65,12 +67,19 @@ impl Stop {
         Self::listen(Supervised { supervised: false })
     }
 
+    /// For a process that lives and ends with its terminal: the end of that is a request, too.
+    pub fn listen_at_a_terminal() -> anyhow::Result<Self> {
+        let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+        Ok(Self { hangup: Some(hangup), ..Self::listen_alone()? })
+    }
+
     /// Waits for the next request.
     pub async fn requested(&mut self) {
         let gone = ended(self.supervisor.as_ref());
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = hung_up(self.hangup.as_mut()) => {}
             () = gone => self.supervisor = None,
         }
     }
@@ -81,6 +90,13 @@ fn supervisor() -> anyhow::Result<pipe::Receiver> {
     let _ = prctl::set_name(c"weir");
     let stdin = io::stdin().as_fd().try_clone_to_owned().context("stdin is closed")?;
     pipe::Receiver::from_owned_fd(stdin).context("--supervised needs a pipe as stdin")
+}
+
+async fn hung_up(hangup: Option<&mut Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => pending().await,
+    }
 }
 
 /// Waits until the other end is closed. Never, if there is none.

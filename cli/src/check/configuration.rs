@@ -1,0 +1,105 @@
+//! A valid configuration against this host: users, certificates, ports, the cgroup.
+
+use std::{path::Path, sync::Arc};
+
+use nix::{
+    sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
+    unistd::User,
+};
+use weir_config::{Config, Zone};
+
+use super::{ports, report::Finding};
+use crate::{failure, text::plural};
+
+/// Everything but what the configuration itself says, which is right if it could be read.
+pub fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![zones(config)];
+    findings.extend(users(config));
+    findings.extend(cgroup(config));
+    findings.extend(serving(config));
+    findings.extend(ports::check(config));
+    findings
+}
+
+fn zones(config: &Config) -> Finding {
+    let (zones, plans) = (plural(config.zones.len(), "zone"), plural(config.plans.len(), "plan"));
+    let found = format!("{zones} on {plans}, instance `{}`", config.instance);
+    match weir_agent::check_keys(&config.zones) {
+        Ok(()) => Finding::right("zones", found),
+        Err(error) => Finding::wrong("zones", error.to_string(), "rename one of the two zones"),
+    }
+}
+
+fn users(config: &Config) -> Vec<Finding> {
+    let tagging = config.agent.tag_users.iter().map(|user| ("agent.tag_users", user));
+    std::iter::once(("proxy.user", &config.proxy.user))
+        .chain(tagging)
+        .map(|(key, user)| find(key, user))
+        .collect()
+}
+
+fn find(key: &str, user: &str) -> Finding {
+    match User::from_name(user) {
+        Ok(Some(found)) if found.uid.is_root() && key == "proxy.user" => Finding::wrong(
+            key,
+            "the proxy would stay root",
+            "name a user that can do nothing, such as nobody",
+        ),
+        Ok(Some(found)) => Finding::right(key, format!("{user}, uid {}", found.uid)),
+        Ok(None) => Finding::wrong(
+            key,
+            format!("no user is called `{user}`"),
+            format!("create it (useradd --system {user}), or name another"),
+        ),
+        Err(error) => {
+            Finding::wrong(key, format!("`{user}` cannot be looked up: {error}"), "see nsswitch.conf(5)")
+        }
+    }
+}
+
+fn cgroup(config: &Config) -> Option<Finding> {
+    let path: &Path = config.agent.cgroup.as_deref()?;
+    let shown = path.display().to_string();
+    let remedy = "name a folder of the cgroup2 hierarchy, or leave the key out for its root";
+    Some(match statfs(path) {
+        Ok(fs) if fs.filesystem_type() == CGROUP2_SUPER_MAGIC => Finding::right("agent.cgroup", shown),
+        Ok(_) => Finding::wrong("agent.cgroup", format!("{shown} is not of cgroup2"), remedy),
+        Err(error) => Finding::wrong("agent.cgroup", format!("{shown}: {}", error.desc()), remedy),
+    })
+}
+
+/// Each zone's certificate, key and origin, as the proxy reads them; those that work in one line.
+fn serving(config: &Config) -> Vec<Finding> {
+    let faults: Vec<_> = config.zones.iter().filter_map(|zone| unusable(config, zone)).collect();
+    if faults.is_empty() {
+        let found = match config.zones.iter().filter(|zone| zone.tls.is_some()).count() {
+            0 => "none needed: no zone has `tls`".to_owned(),
+            with_tls => format!("{}, each with its key", plural(with_tls, "zone")),
+        };
+        return vec![Finding::right("certificates", found)];
+    }
+    let remedy = "correct it: the proxy does not start with it, and does not take it over on a reload";
+    faults.into_iter().map(|fault| Finding::wrong("serving", fault, remedy)).collect()
+}
+
+/// Why the proxy could not serve this zone.
+fn unusable(config: &Config, zone: &Arc<Zone>) -> Option<String> {
+    // Without listeners nothing is bound.
+    let mut alone = Config { zones: vec![Arc::clone(zone)], ..config_without_lists(config) };
+    alone.proxy.http.clear();
+    alone.proxy.https.clear();
+    let error = weir_proxy::bind(&alone).err()?;
+    Some(failure::describe(&error.into()))
+}
+
+/// What is small of a configuration: it is copied for every zone.
+fn config_without_lists(config: &Config) -> Config {
+    Config {
+        instance: config.instance.clone(),
+        proxy: config.proxy.clone(),
+        agent: config.agent.clone(),
+        plans: Default::default(),
+        zones: Vec::new(),
+        sources: Vec::new(),
+    }
+}
