@@ -177,6 +177,17 @@ impl Case {
         }
     }
 
+    /// The limit, proved once more at this moment: a clock that went back takes the grace back too.
+    pub(crate) fn proved_limit(
+        &self,
+        policy: &Policy,
+        zone: ZoneFacts,
+        now: OffsetDateTime,
+    ) -> Option<Limit> {
+        let limit = self.limit()?;
+        self.prove(policy, zone, limit.cap(), limit.approval(), now).ok()
+    }
+
     /// The earliest contact that was delivered and did not bounce.
     pub fn contact(&self) -> Result<DeliveredContact, Refused> {
         self.notices.iter().find_map(Notice::contact).ok_or(Refused::NotContacted)
@@ -217,7 +228,7 @@ impl Case {
             }
             Fact::NoticeFailed { notice, failure } => {
                 self.notice(notice.number)?.failed(*failure);
-                self.without_contact(at);
+                self.without_contact(policy, zone, at);
             }
             Fact::Answered { .. } => {
                 self.must_be_open()?;
@@ -294,10 +305,8 @@ impl Case {
         if at < terms.from {
             return Err(Refused::NotYet { from: terms.from });
         }
-        let approval = terms.approval.clone().ok_or(Refused::NotApproved)?;
-        let grace = self.contact()?.grace_over(policy, at)?;
-        let not_exempt = NotExempt::at(zone.exempt_until, at)?;
-        let limit = Limit::begin(&self.id, cap, grace, approval, not_exempt)?;
+        let approval = terms.approval.as_ref().ok_or(Refused::NotApproved)?;
+        let limit = self.prove(policy, zone, cap, approval, at)?;
         self.enter(CaseState::Limited(limit), at);
         Ok(())
     }
@@ -313,13 +322,35 @@ impl Case {
         Ok(())
     }
 
-    /// After a late bounce nobody was contacted, and whatever rested on the contact falls with it.
-    fn without_contact(&mut self, at: OffsetDateTime) {
-        let rests_on_contact =
-            matches!(self.state, CaseState::Contacted | CaseState::LimitScheduled(_) | CaseState::Limited(_));
-        if rests_on_contact && self.contact().is_err() {
-            self.enter(CaseState::Open, at);
+    /// After a late bounce nobody was contacted, or later than was thought: what rested on the contact is proved again, or
+    /// falls with it.
+    fn without_contact(&mut self, policy: &Policy, zone: ZoneFacts, at: OffsetDateTime) {
+        let rests_on = match &self.state {
+            CaseState::Contacted | CaseState::LimitScheduled(_) => self.contact().map(|_| None),
+            CaseState::Limited(limit) => {
+                self.prove(policy, zone, limit.cap(), limit.approval(), at).map(Some)
+            }
+            _ => return,
+        };
+        match rests_on {
+            Ok(None) => {}
+            Ok(Some(limit)) => self.state = CaseState::Limited(limit),
+            Err(_) if self.contact().is_ok() => self.enter(CaseState::Contacted, at),
+            Err(_) => self.enter(CaseState::Open, at),
         }
+    }
+
+    fn prove(
+        &self,
+        policy: &Policy,
+        zone: ZoneFacts,
+        cap: u64,
+        approval: &Approval,
+        at: OffsetDateTime,
+    ) -> Result<Limit, Refused> {
+        let grace = self.contact()?.grace_over(policy, at)?;
+        let not_exempt = NotExempt::at(zone.exempt_until, at)?;
+        Limit::begin(&self.id, cap, grace, approval.clone(), not_exempt)
     }
 
     fn notice(&mut self, number: u8) -> Result<&mut Notice, Refused> {

@@ -45,8 +45,6 @@ pub enum About {
     Escalated { case: CaseId },
     /// A notice did not arrive.
     NoticeFailed { notice: NoticeKey },
-    /// An approved limit is due and something stands against it.
-    LimitHeldUp { case: CaseId, why: String },
     /// Far above the guideline for an hour, with no sign of abuse.
     Surging,
     /// Abuse is suspected; nothing is done about it.

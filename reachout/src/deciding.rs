@@ -335,9 +335,8 @@ impl<'a> Deciding<'a> {
         if terms.approval.is_none() || self.now < terms.from {
             return;
         }
-        if let Err(why) = self.record(self.now, Fact::LimitBegan { case: case.clone(), cap }) {
-            self.tell_operators(About::LimitHeldUp { case, why: why.to_string() });
-        }
+        // Refused when a bounce has moved the grace after the limit was scheduled: it waits.
+        let _refused = self.record(self.now, Fact::LimitBegan { case, cap });
     }
 }
 

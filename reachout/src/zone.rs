@@ -215,7 +215,7 @@ impl Zone {
 
     /// The next 5 minutes of the zone's limit, if it has one and it is still right.
     pub fn lease(&self, policy: &Policy, now: OffsetDateTime) -> Option<Lease> {
-        let limit = self.open_case()?.limit()?;
+        let limit = self.open_case()?.proved_limit(policy, self.facts(), now)?;
         let not_exempt = NotExempt::at(self.exempt_until, now).ok()?;
         Some(limit.lease(policy, &self.name, not_exempt, now))
     }
@@ -297,6 +297,10 @@ impl Zone {
         Ok(())
     }
 
+    fn facts(&self) -> ZoneFacts {
+        ZoneFacts { exempt_until: self.exempt_until, last_notice: self.last_notice }
+    }
+
     fn of_case(
         &mut self,
         id: &CaseId,
@@ -305,7 +309,7 @@ impl Zone {
         actor: &Actor,
         fact: &Fact,
     ) -> Result<(), Refused> {
-        let zone = ZoneFacts { exempt_until: self.exempt_until, last_notice: self.last_notice };
+        let zone = self.facts();
         let case = self.case.as_mut().ok_or(Refused::NoCase)?;
         if case.id() != id {
             return Err(Refused::OtherCase { asked: id.clone() });

@@ -111,6 +111,39 @@ fn s18_a_bounce_after_delivery_takes_the_contact_back_and_the_limit_with_it() {
     assert_eq!(shell.zone.lease(&shell.policy, day(22, "00:01")), None);
 }
 
+/// A reminder was delivered on day 14, and the limit is scheduled for day 21, when the first notice's grace is over.
+fn scheduled_on_two_notices() -> (Shell, CaseId) {
+    let (mut shell, case) = contacted();
+    shell.act(day(14, "08:59"), Act::Contact).expect("a week later");
+    let notice = NoticeKey { case: case.clone(), kind: NoticeKind::Reminder, number: 2 };
+    shell.input(day(14, "09:00"), Input::Delivered { notice }).expect("delivered");
+    shell.act(day(15, "10:00"), Act::ScheduleLimit { cap: 1000, from: day(21, "09:00") }).expect("scheduled");
+    shell.act(day(15, "10:01"), Act::Approve).expect("approved");
+    (shell, case)
+}
+
+#[test]
+fn a_bounce_of_the_first_notice_moves_the_grace_to_the_second_one() {
+    let (mut shell, case) = scheduled_on_two_notices();
+    let failure = Input::NotDelivered { notice: first(&case), failure: Failure::Bounced };
+    shell.input(day(16, "00:00"), failure).expect("taken");
+    assert_eq!(leases(&shell.ticks(day(16, "00:00"), day(28, "08:55"))), Vec::<&Lease>::new());
+    assert_eq!(leases(&shell.ticks(day(28, "09:00"), day(28, "09:00"))).len(), 1);
+}
+
+#[test]
+fn a_bounce_in_the_middle_of_a_limit_ends_it_until_the_second_notice_carries_it() {
+    for (bounced, state) in [(day(22, "00:00"), "contacted"), (day(29, "00:00"), "limited")] {
+        let (mut shell, case) = scheduled_on_two_notices();
+        shell.ticks(day(21, "09:00"), day(21, "09:00"));
+        assert_eq!(shell.state(), "limited");
+        let failure = Input::NotDelivered { notice: first(&case), failure: Failure::Bounced };
+        shell.input(bounced, failure).expect("taken");
+        assert_eq!(shell.state(), state);
+        assert_eq!(shell.store.zone(&shell.policy), shell.zone);
+    }
+}
+
 #[test]
 fn s19_two_evaluators_one_dies_between_commit_and_sending_make_one_case_and_one_mail() {
     let policy = Policy::default();
@@ -167,6 +200,13 @@ fn a_limit_is_a_lease_that_is_renewed_only_while_it_is_right() {
     assert!(commands.contains(&Command::EndLimit { case }));
     assert_eq!(shell.zone.case().expect("a case").state(), &CaseState::Closed { closing: Closing::Exempted });
     assert_eq!(leases(&shell.ticks(day(21, "10:05"), day(31, "00:00"))), Vec::<&Lease>::new());
+}
+
+#[test]
+fn a_clock_that_goes_back_before_the_grace_is_over_renews_no_lease() {
+    let (shell, _) = limited();
+    assert!(shell.zone.lease(&shell.policy, day(21, "09:00")).is_some());
+    assert_eq!(shell.zone.lease(&shell.policy, day(21, "08:59")), None);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use weir_reachout::{
     actor::{Actor, Person, Reason},
     case::CaseId,
     command::Command,
-    contact::{Failure, NoticeKey},
+    contact::{Failure, NoticeKey, NoticeKind},
     decision::{Decision, Event, Rule},
     fact::{Answer, Fact},
     ledger::{self, Broken, Entry, Head},
@@ -312,22 +312,54 @@ fn an_entry_survives_being_stored_as_json() {
     assert!(ledger::verify(&read, None).is_ok());
 }
 
-#[test]
-fn a_forged_limit_in_a_ledger_is_not_believed() {
-    let policy = Policy::default();
-    let mut head = Head::default();
-    let case = CaseId::of(ZONE, day(0, "00:00"));
-    let facts = [Fact::CaseOpened { case: case.clone(), rule: Rule::R2 }, Fact::LimitBegan { case, cap: 1 }];
+/// What a replay says of a ledger whose hashes are right and whose facts are made up.
+fn forged(facts: &[(i64, Fact)], actor: &Actor) -> String {
+    let (policy, mut head) = (Policy::default(), Head::default());
     let entries: Vec<_> = facts
-        .into_iter()
-        .map(|fact| {
-            let (zone, actor) = (ZONE.to_owned(), Actor::Policy);
+        .iter()
+        .map(|(on, fact)| {
+            let (at, zone, fact) = (day(*on, "00:00"), ZONE.to_owned(), fact.clone());
             let reason = Reason::new("forged").expect("given");
             let (evidence, policy) = ("{}".to_owned(), policy.version().clone());
-            head.append(ledger::Draft { at: day(0, "00:00"), zone, actor, reason, evidence, policy, fact })
-                .expect("writable")
+            let draft = ledger::Draft { at, zone, actor: actor.clone(), reason, evidence, policy, fact };
+            head.append(draft).expect("writable")
         })
         .collect();
-    let error = Zone::replay(ZONE, &entries, |_| Some(&policy)).expect_err("a limit from nowhere");
-    assert_eq!(error.to_string(), "ledger entry 2 cannot have happened: not possible while the case is open");
+    Zone::replay(ZONE, &entries, |_| Some(&policy))
+        .map_or_else(|error| error.to_string(), |_| "believed".to_owned())
+}
+
+#[test]
+fn a_forged_ledger_is_not_believed() {
+    let case = CaseId::of(ZONE, day(0, "00:00"));
+    let opened = (0, Fact::CaseOpened { case: case.clone(), rule: Rule::R2 });
+    let notice = NoticeKey { case: case.clone(), kind: NoticeKind::First, number: 1 };
+    let contacted =
+        [(0, Fact::NoticeQueued { notice: notice.clone() }), (1, Fact::NoticeDelivered { notice })];
+    let scheduled = |on| (2, Fact::LimitScheduled { case: case.clone(), cap: 10, from: day(on, "00:00") });
+    let approved = |cap| (3, Fact::LimitApproved { case: case.clone(), cap });
+    let began = |on| (on, Fact::LimitBegan { case: case.clone(), cap: 10 });
+    let story = |rest: Vec<(i64, Fact)>| [vec![opened.clone()], contacted.to_vec(), rest].concat();
+    let ann = Actor::Person(Person::new("ann").expect("named"));
+
+    assert_eq!(forged(&story(vec![scheduled(15), approved(10), began(15)]), &ann), "believed");
+    let said = |facts: Vec<(i64, Fact)>, actor: &Actor| {
+        let said = forged(&facts, actor);
+        said.split_once(": ").map(|(_, why)| why.to_owned()).unwrap_or(said)
+    };
+    assert_eq!(said(vec![opened.clone(), began(99)], &ann), "not possible while the case is open");
+    assert!(said(vec![opened.clone(), scheduled(15)], &ann).contains("is no contact"));
+    assert!(said(story(vec![scheduled(14)]), &ann).starts_with("the grace"));
+    assert!(said(story(vec![scheduled(15), began(15)]), &ann).starts_with("no person has approved"));
+    assert!(said(story(vec![scheduled(15), approved(11)]), &ann).contains("another cap"));
+    assert!(said(story(vec![scheduled(15), approved(10), began(14)]), &ann).contains("scheduled for"));
+    assert_eq!(said(story(vec![scheduled(15)]), &Actor::Policy), "only a person can do this");
+    assert!(said(vec![opened.clone(), opened.clone()], &ann).contains("is open already"));
+    let again = NoticeKey { case: case.clone(), kind: NoticeKind::Reminder, number: 2 };
+    assert!(
+        said(story(vec![(6, Fact::NoticeQueued { notice: again })]), &ann).starts_with("the next notice")
+    );
+    let exempt = (0, Fact::Exempted { until: day(9, "00:00") });
+    assert_eq!(said(vec![exempt.clone()], &Actor::Policy), "only a person can do this");
+    assert!(said(vec![exempt, opened], &ann).starts_with("the zone is exempt until"));
 }
