@@ -3,6 +3,7 @@
 Usage: converse.py URL ADDRESS PORT [CA]. Every connection is one line of CLOSES; the first also carries all messages.
 """
 
+import asyncio
 import hashlib
 import json
 import socket
@@ -10,7 +11,7 @@ import ssl
 import sys
 
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 
 SIZES = [0, 1, 125, 126, 127, 65535, 65536, 1 << 20, 16 << 20]
 CLOSES = [(1000, ""), (1000, "done"), (1001, "going away"), (3000, "registered"), (4999, "x" * 123)]
@@ -26,38 +27,39 @@ def payload(size):
     return bytes(n * 7 % 251 for n in range(min(size, 4096))) * (size // 4096 + 1)
 
 
-def converse(connection):
+async def converse(connection):
     heard = []
 
-    def say(message, as_sent=None):
-        connection.send(message)
-        answer = connection.recv()
+    async def say(message, as_sent=None):
+        await connection.send(message)
+        answer = await connection.recv()
         expected = message if as_sent is None else as_sent
         assert answer == expected, f"{len(expected)} bytes did not come back as they were sent"
         heard.append(digest(answer))
 
     for size in SIZES:
-        say(payload(size)[:size])
+        await say(payload(size)[:size])
     for text in ["", "a", "grüße, \N{WATER WAVE}", "é" * 70000]:
-        say(text)
+        await say(text)
     # An iterable is sent as one message in fragments.
-    say([b"one ", b"", b"two ", b"three" * 50000], b"one two " + b"three" * 50000)
-    say(["ä", "ö", "ü"], "äöü")
+    await say([b"one ", b"", b"two ", b"three" * 50000], b"one two " + b"three" * 50000)
+    await say(["ä", "ö", "ü"], "äöü")
     for data in [b"", b"are you there?", b"x" * 125]:
-        assert connection.ping(data).wait(timeout=30), "no pong"
+        pong = await connection.ping(data)
+        await asyncio.wait_for(pong, timeout=30)
         heard.append(["pong", len(data)])
     # The origin pings after this one, and says so when the library has answered.
-    say("ping me")
-    assert connection.recv() == "pong heard"
+    await say("ping me")
+    assert await connection.recv() == "pong heard"
     return heard
 
 
-def main():
+async def main():
     url, address, port = sys.argv[1:4]
     context = ssl.create_default_context(cafile=sys.argv[4]) if len(sys.argv) > 4 else None
     heard = []
     for number, (code, reason) in enumerate(CLOSES):
-        connection = connect(
+        connection = await connect(
             url,
             sock=socket.create_connection((address, int(port))),
             ssl=context,
@@ -68,14 +70,14 @@ def main():
             close_timeout=60,
         )
         if number == 0:
-            heard.extend(converse(connection))
-        connection.close(code, reason)
+            heard.extend(await converse(connection))
+        await connection.close(code, reason)
         try:
-            connection.recv()
+            await connection.recv()
             raise AssertionError("a message behind the close")
         except ConnectionClosed as closed:
             heard.append(["closed", closed.rcvd.code, closed.rcvd.reason])
     print(json.dumps(heard))
 
 
-main()
+asyncio.run(main())
