@@ -25,6 +25,7 @@ pub mod sockopt;
 pub mod ss;
 pub mod storm;
 pub mod tls;
+pub mod tracer;
 mod wait;
 pub mod websocket;
 mod world;
