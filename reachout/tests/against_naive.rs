@@ -80,7 +80,7 @@ fn numbered(history: &[Judgement]) -> Vec<(SlotIndex, Judgement)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn decides_what_the_words_of_the_policy_say(history in history(1800), report_unknown in any::<bool>()) {

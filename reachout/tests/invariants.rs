@@ -170,7 +170,7 @@ fn check_ledger(store: &Store) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn nobody_is_limited_without_contact_grace_approval_and_nobody_is_written_to_too_often(

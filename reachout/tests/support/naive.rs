@@ -93,7 +93,7 @@ impl Naive {
         if judgement == Judgement::Over {
             self.spikes = self.counted();
         }
-        let counted = self.spikes.clone();
+        let counted = std::mem::take(&mut self.spikes);
         let now = self.history.len() - 1;
         let mut decisions = Vec::new();
         let spike_slots = self.detection.spike_minutes as usize / 5;
@@ -136,6 +136,7 @@ impl Naive {
             }
             self.phase = Phase::Case { closable: normal };
         }
+        self.spikes = counted;
         decisions
     }
 
@@ -151,6 +152,10 @@ impl Naive {
 
     fn is_normal(&self, counted: &[Spike]) -> bool {
         let from = self.history.len().saturating_sub(hours(24 * self.detection.normal_days));
+        let spiked = counted.iter().any(|spike| spike.over.iter().any(|slot| *slot >= from));
+        if spiked || !self.last_days_known() {
+            return false;
+        }
         let mut ratios: Vec<f64> = self
             .last_days()
             .iter()
@@ -163,9 +168,7 @@ impl Naive {
             .collect();
         ratios.sort_by(f64::total_cmp);
         let rank = (ratios.len() * 95).div_ceil(100);
-        self.last_days_known()
-            && (rank == 0 || ratios[rank - 1] <= self.detection.normal_ratio)
-            && !counted.iter().any(|spike| spike.over.iter().any(|slot| *slot >= from))
+        rank == 0 || ratios[rank - 1] <= self.detection.normal_ratio
     }
 
     fn decision(&self, counted: &[Spike], event: Event, rule: Option<Rule>) -> Decision {
