@@ -45,12 +45,12 @@ Examples:
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::DemoArgs),
     Run(run::RunArgs),
     Agent(agent::AgentArgs),
     Proxy(proxy::ProxyArgs),
     Check(check::CheckArgs),
     Zones(zones::ZonesArgs),
-    Demo(demo::DemoArgs),
 }
 
 fn main() -> ExitCode {

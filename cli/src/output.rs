@@ -10,11 +10,20 @@ use std::{
 /// # Errors
 /// If the stream cannot be written for another reason, such as a full disk.
 pub fn to_stdout(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match to_stdout_or_nobody(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// Writes to stdout.
+///
+/// # Errors
+/// Also if nobody reads any more.
+pub fn to_stdout_or_nobody(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 /// Writes to stderr, or to nobody if it is closed.

@@ -16,11 +16,18 @@ const GAP: usize = 2;
 pub struct Table {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<(Style, String)>>,
+    least: Vec<usize>,
 }
 
 impl Table {
     pub fn new(columns: impl IntoIterator<Item = (&'static str, Align)>) -> Self {
-        Self { columns: columns.into_iter().collect(), rows: Vec::new() }
+        Self { columns: columns.into_iter().collect(), rows: Vec::new(), least: Vec::new() }
+    }
+
+    /// The first columns are at least so wide: a table that is drawn again and again does not jump.
+    pub fn at_least(mut self, widths: &[usize]) -> Self {
+        self.least = widths.to_vec();
+        self
     }
 
     /// Appends a row; cells that are missing at its end are empty.
@@ -38,7 +45,8 @@ impl Table {
 
     fn width(&self, column: usize, title: &str) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|(_, text)| text.chars().count());
-        cells.chain([title.chars().count()]).max().unwrap_or(0)
+        let least = self.least.get(column).copied().unwrap_or(0);
+        cells.chain([title.chars().count(), least]).max().unwrap_or(0)
     }
 }
 

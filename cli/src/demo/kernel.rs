@@ -13,8 +13,8 @@ use crate::admin::{Admin, AdminError};
 
 /// Between two questions while something is waited for.
 const ASK_INTERVAL: Duration = Duration::from_millis(50);
-/// Live numbers that are kept for a zone's curve.
-const HISTORY: usize = 240;
+/// Seconds that are kept for a zone's curve.
+const HISTORY: usize = 120;
 
 /// An audit: the kernel's counts against its own list of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +32,24 @@ pub struct Kernel {
     admin: Admin,
     /// Newest last; in the order of the cast.
     pub zones: Vec<ZoneRecord>,
+    /// The highest live number of each second that was seen.
     pub history: HashMap<String, VecDeque<u64>>,
+    begun: Instant,
+    /// Of the newest numbers in `history`.
+    second: u64,
     next_event: u64,
 }
 
 impl Kernel {
     pub fn new(admin: Admin) -> Self {
-        Self { admin, zones: Vec::new(), history: HashMap::new(), next_event: 0 }
+        Self {
+            admin,
+            zones: Vec::new(),
+            history: HashMap::new(),
+            begun: Instant::now(),
+            second: 0,
+            next_event: 0,
+        }
     }
 
     /// Reads everything once. Returns what has happened since the last look.
@@ -49,14 +60,23 @@ impl Kernel {
         let EventsReply { events, next } = self.admin.json(&path).await?;
         self.next_event = next;
         self.read_zones().await?;
+        self.keep();
+        Ok(events)
+    }
+
+    fn keep(&mut self) {
+        let second = self.begun.elapsed().as_secs();
+        let is_new = std::mem::replace(&mut self.second, second) != second;
         for zone in &self.zones {
             let curve = self.history.entry(zone.zone.clone()).or_default();
-            if curve.len() == HISTORY {
+            match curve.back_mut() {
+                Some(newest) if !is_new => *newest = zone.websockets.max(*newest),
+                _ => curve.push_back(zone.websockets),
+            }
+            if curve.len() > HISTORY {
                 curve.pop_front();
             }
-            curve.push_back(zone.websockets);
         }
-        Ok(events)
     }
 
     /// Reads the zones again and again until `done` says so, or `patience` is over. True if it said so.

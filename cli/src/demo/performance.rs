@@ -1,8 +1,8 @@
 //! The demo from the first process to the last number.
 
-use std::{collections::HashMap, io, process::ExitCode, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{collections::HashMap, process::ExitCode, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::{
     crowd::{Crowd, Phase},
@@ -16,7 +16,7 @@ use super::{
     verdict::{Verdict, Witness, all_agree},
 };
 use crate::{
-    admin::Admin,
+    admin::{Admin, AdminError},
     signals::Stop,
     supervisor::{Launch, Pair},
     text::{Line, Style},
@@ -40,7 +40,7 @@ pub struct Performance<'a> {
 impl Performance<'_> {
     /// Starts the pair and plays until the time is over or `stop`. The pair is left running.
     pub async fn play(&self, pair: &mut Pair, stop: &mut Stop) -> anyhow::Result<ExitCode> {
-        show::say(&self.programme())?;
+        show::say(&self.programme());
         let launch = Launch {
             config: self.house.config(),
             admin: self.house.ports.admin,
@@ -55,16 +55,20 @@ impl Performance<'_> {
         let mut kernel = Kernel::new(Admin::at(self.house.ports.admin));
         self.watch(&mut kernel, pair, stop).await?;
 
-        show::say(&[Line::new(Style::Faint, "the clients hold still, to be compared with the kernel ...")])?;
+        show::say(&[Line::new(Style::Faint, "the clients hold still, to be compared with the kernel ...")]);
         let verdict = tokio::select! {
-            verdict = self.compare(&mut crowd, &mut kernel) => verdict?,
+            verdict = self.compare(&mut crowd, &mut kernel) => verdict,
             error = pair.failure() => return Err(error),
             () = stop.requested() => {
-                show::say(&[Line::new(Style::Warn, "asked again: nothing is compared")])?;
+                show::say(&[Line::new(Style::Warn, "asked again: nothing is compared")]);
                 return Ok(ExitCode::SUCCESS);
             }
         };
-        show::say(&verdict.lines())?;
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(error) => return Err(cause(pair, error).await),
+        };
+        show::say(&verdict.lines());
         Ok(if verdict.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
@@ -110,7 +114,10 @@ impl Performance<'_> {
                 () = stop.requested() => return Ok(()),
                 error = pair.failure() => return Err(error),
             }
-            let events = kernel.look().await?;
+            let events = match kernel.look().await {
+                Ok(events) => events,
+                Err(error) => return Err(cause(pair, error).await),
+            };
             let elapsed = begun.elapsed();
             story.go_on(elapsed, &events, &kernel.zones);
             let view = View {
@@ -122,14 +129,14 @@ impl Performance<'_> {
                 ports: self.house.ports,
             };
             // A terminal that has gone is a way to say: end.
-            if show.update(&view).is_err_and(|error| error.kind() != io::ErrorKind::Interrupted) {
+            if show.update(&view).is_err() {
                 return Ok(());
             }
         }
     }
 
     /// Has the clients hold still, compares, and has them leave.
-    async fn compare(&self, crowd: &mut Crowd, kernel: &mut Kernel) -> anyhow::Result<Verdict> {
+    async fn compare(&self, crowd: &mut Crowd, kernel: &mut Kernel) -> Result<Verdict, AdminError> {
         crowd.settle(Phase::Hold).await;
         // What guests do nobody can hold; what they have done is read together with the kernel's numbers.
         kernel.until(PATIENCE, |zones| all_agree(zones, &self.witnesses(crowd))).await?;
@@ -160,6 +167,11 @@ impl Performance<'_> {
         });
         own.chain(guests).collect()
     }
+}
+
+/// An agent that does not answer has often just ended, which says more.
+async fn cause(pair: &mut Pair, error: AdminError) -> anyhow::Error {
+    timeout(FRAME, pair.failure()).await.unwrap_or_else(|_| error.into())
 }
 
 async fn until(end: Option<Instant>) {

@@ -24,12 +24,14 @@ pub struct View<'a> {
     /// After which it ends by itself.
     pub total: Option<Duration>,
     pub zones: &'a [ZoneRecord],
-    /// Live numbers of each zone, newest last.
+    /// Live numbers of each zone, one a second, newest last.
     pub history: &'a HashMap<String, VecDeque<u64>>,
     pub entries: &'a [Entry],
     pub ports: Ports,
 }
 
+/// Room for the demo's largest numbers.
+const WIDTHS: [usize; 7] = [14, 8, 5, 5, 11, 5, 7];
 /// Columns between the table and the curves.
 const GAP: usize = 2;
 /// Curves that are narrower say nothing.
@@ -84,7 +86,7 @@ impl View<'_> {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new(zone_cells::COLUMNS);
+        let mut table = Table::new(zone_cells::COLUMNS).at_least(&WIDTHS);
         self.zones.iter().for_each(|zone| table.push(zone_cells::cells(zone, zone.websockets_peak)));
         table
     }

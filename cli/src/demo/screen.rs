@@ -3,7 +3,7 @@
 //! Every frame is one write in which each cell is written once and nothing is erased, so nothing flickers. The terminal is
 //! given back when the value is dropped, also by a panic.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, tcflush, tcgetattr, tcsetattr};
 use terminal_size::{Height, Width, terminal_size_of};
@@ -30,7 +30,7 @@ impl Screen {
     pub fn enter() -> io::Result<Self> {
         let before = quiet_keys();
         let screen = Self { colour: output::has_colour(true), size: (0, 0), before };
-        write(ENTER)?;
+        output::to_stdout_or_nobody(ENTER)?;
         Ok(screen)
     }
 
@@ -52,25 +52,19 @@ impl Screen {
             text.push_str(&format!("\x1b[{};1H{rendered}{rest}", row + 1));
         }
         text.push_str(END);
-        write(&text)
+        output::to_stdout_or_nobody(&text)
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
         // The terminal may be gone, and is nobody's then.
-        let _ = write(LEAVE);
+        let _ = output::to_stdout_or_nobody(LEAVE);
         if let Some(before) = &self.before {
             let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
             let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, before);
         }
     }
-}
-
-fn write(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
 }
 
 /// Keys are not shown any more; signals by keys stay. Returns how it was.

@@ -50,7 +50,7 @@ impl Show {
                     lines.extend(view.snapshot());
                     lines.push(Line::default());
                 }
-                output::to_stdout(&to_text(&lines, *colour))
+                output::to_stdout_or_nobody(&to_text(&lines, *colour))
             }
         }
     }
@@ -64,7 +64,7 @@ fn colour() -> bool {
     output::has_colour(io::stdout().is_terminal())
 }
 
-/// Writes lines to the ordinary screen.
-pub fn say(lines: &[Line]) -> io::Result<()> {
-    output::to_stdout(&to_text(lines, colour()))
+/// Writes lines to the ordinary screen, or to nobody if it has gone: what is being done is done all the same.
+pub fn say(lines: &[Line]) {
+    let _ = output::to_stdout_or_nobody(&to_text(lines, colour()));
 }

@@ -125,7 +125,7 @@ impl Story {
         } else if at.saturating_sub(tale.grew) >= PAUSE {
             let refused = tale.total - tale.before;
             self.refusing.remove(&zone.zone);
-            let text = format!("{} is not refused any more: {refused} got a 503", zone.zone);
+            let text = format!("{}: nobody is refused any more, {refused} got a 503", zone.zone);
             self.say(at, Style::Good, text);
         }
     }
@@ -191,7 +191,7 @@ mod tests {
         story.go_on(at(4), &[], &[zone("a", 900, 35)]);
         assert_eq!(
             texts(&story),
-            ["0:01  a refused at its abuse cap (1000)", "0:04  a is not refused any more: 30 got a 503"]
+            ["0:01  a refused at its abuse cap (1000)", "0:04  a: nobody is refused any more, 30 got a 503"]
         );
     }
 

@@ -1,0 +1,66 @@
+//! `weir check`, as any user.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use crate::support::{Folder, configuration, free_port, output, stderr, stdout};
+use serde_json::Value;
+
+/// The findings of the configuration by name, whether they are ok, and what was found.
+fn findings(folder: &Folder) -> Vec<(String, bool, String)> {
+    let report = report(folder);
+    let of_configuration = report["findings"].as_array().expect("a list").iter().filter(|finding| {
+        // A finding has a remedy exactly if it needs one.
+        assert_eq!(finding["ok"], Value::Bool(finding["remedy"] == ""), "{finding}");
+        finding["group"] == "configuration"
+    });
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    of_configuration.map(|f| (text(&f["name"]), f["ok"] == true, text(&f["found"]))).collect()
+}
+
+fn report(folder: &Folder) -> Value {
+    let output = output(&["check", "--json", "--config", &folder.config()]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let code = if report["ok"] == true { 0 } else { 1 };
+    assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+    report
+}
+
+#[test]
+fn a_good_configuration_has_only_good_findings() {
+    let folder = Folder::new(&configuration(free_port(), free_port(), ""));
+    let findings = findings(&folder);
+    let names: Vec<_> = findings.iter().map(|(name, _, _)| name.as_str()).collect();
+    assert_eq!(names, ["zones", "proxy.user", "certificates", "proxy.http", "agent.admin"]);
+    assert!(findings.iter().all(|(_, ok, _)| *ok), "{findings:?}");
+}
+
+#[test]
+fn everything_that_this_host_lacks_is_found_at_once() {
+    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let taken = held.local_addr().unwrap().port();
+    let text = configuration(taken, free_port(), "tls = { cert = \"a.pem\", key = \"a.key\" }\n")
+        .replace("[agent]", "user = \"weir-no-such-user\"\n[agent]\ncgroup = \"/proc\"");
+    let folder = Folder::new(&text);
+    folder.write("a.pem", "no certificate");
+    folder.write("a.key", "no key");
+    let failed: Vec<_> = findings(&folder).into_iter().filter(|(_, ok, _)| !ok).collect();
+    let names: Vec<_> = failed.iter().map(|(name, _, _)| name.as_str()).collect();
+    assert_eq!(names, ["proxy.user", "agent.cgroup", "serving", "proxy.http"]);
+    for (i, part) in ["weir-no-such-user", "/proc", "a.pem", &taken.to_string()].iter().enumerate() {
+        assert!(failed[i].2.contains(*part), "{:?}", failed[i]);
+    }
+}
+
+#[test]
+fn faults_come_with_their_places_for_people_and_for_machines() {
+    let folder = Folder::new(&configuration(free_port(), free_port(), "plann = \"x\"\n"));
+    let fault = &report(&folder)["faults"][0];
+    assert_eq!((fault["line"].as_u64(), fault["column"].as_u64()), (Some(13), Some(1)), "{fault}");
+    let output = output(&["check", "--config", &folder.config()]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stdout(&output);
+    assert!(text.contains(&format!("  failed  {}:13:1: ", folder.config())), "{text}");
+    assert!(text.contains("          remedy: "), "{text}");
+    assert!(!text.contains('\x1b'), "colours are for terminals: {text:?}");
+    assert!(text.contains("\nhost\n"), "{text}");
+}
