@@ -1,149 +1,24 @@
-//! The abuse region: verdicts, which hold their evidence and expire.
+//! The abuse region of a zone: when a verdict begins, goes on and ends.
 //!
 //! Two families of signs are a suspicion: observed, told to operators. Three, or two and harm to the host, with prefixes that
 //! the sockets come from: those prefixes are refused for 15 min, again while the evidence lasts, 24 h at most without a
-//! person. A [`Verdict`] without evidence cannot be built, nor read from a ledger, and gives no lease once it has expired.
-//! Refused, an attack shows fewer signs, so a verdict keeps the evidence it was given on and two signs are enough to renew it.
-//! Slots under a verdict are left out of all budgets. Like a zone, the region changes by facts only.
+//! person. Refused, an attack shows fewer signs, so two are enough to renew a verdict. Slots under a verdict are left out of
+//! all budgets. Like a zone, the region changes by facts only.
 
 use crate::{
     actor::{Actor, Person, Reason, because},
     command::{About, Command},
     fact::Fact,
     ledger::{Draft, Entry},
-    limit::{Effect, Ground, Lease},
     policy::{Policy, PolicyVersion},
     refusal::Refused,
-    signal::{Finding, Findings, PrefixCount},
+    signal::Findings,
     slot::SlotIndex,
+    verdict::{Ended, Measure, Verdict, justifies_measures},
     zone::ReplayError,
 };
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use serde::Serialize;
 use time::{Duration, OffsetDateTime};
-
-/// What a verdict does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "measure", rename_all = "snake_case")]
-pub enum Measure {
-    Observe,
-    RefusePrefixes { prefixes: Vec<String> },
-}
-
-/// Why a verdict ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ended {
-    Expired,
-    /// 24 h without a person.
-    Unattended,
-    ByPerson,
-}
-
-/// Baseline against now, and where it came from. At least two families.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
-    pub families: Vec<Finding>,
-    pub prefixes: Vec<PrefixCount>,
-    pub live: u64,
-    pub harm: bool,
-}
-
-/// A suspicion with evidence and an expiry.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "RawVerdict", into = "RawVerdict")]
-pub struct Verdict(RawVerdict);
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct RawVerdict {
-    id: String,
-    zone: String,
-    measure: Measure,
-    /// When the first of its signs began.
-    #[serde(with = "time::serde::rfc3339")]
-    since: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
-    until: OffsetDateTime,
-    evidence: Evidence,
-    attended_by: Option<Person>,
-}
-
-/// Not a verdict: a part of what makes one is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a verdict needs two families of evidence and an end after its beginning; to refuse it needs prefixes, and three \
-     families or harm to the host"
-)]
-pub struct NoVerdict;
-
-impl TryFrom<RawVerdict> for Verdict {
-    type Error = NoVerdict;
-
-    fn try_from(raw: RawVerdict) -> Result<Self, NoVerdict> {
-        let mut families: Vec<_> = raw.evidence.families.iter().map(|finding| finding.family).collect();
-        families.sort_unstable();
-        families.dedup();
-        let enough = families.len() >= 2 && raw.until > raw.since;
-        let justified = match &raw.measure {
-            Measure::Observe => true,
-            Measure::RefusePrefixes { prefixes } => {
-                !prefixes.is_empty() && (families.len() >= 3 || raw.evidence.harm)
-            }
-        };
-        if enough && justified { Ok(Self(raw)) } else { Err(NoVerdict) }
-    }
-}
-
-impl From<Verdict> for RawVerdict {
-    fn from(verdict: Verdict) -> Self {
-        verdict.0
-    }
-}
-
-impl Verdict {
-    pub fn id(&self) -> &str {
-        &self.0.id
-    }
-
-    pub fn measure(&self) -> &Measure {
-        &self.0.measure
-    }
-
-    pub fn evidence(&self) -> &Evidence {
-        &self.0.evidence
-    }
-
-    pub fn since(&self) -> OffsetDateTime {
-        self.0.since
-    }
-
-    pub fn until(&self) -> OffsetDateTime {
-        self.0.until
-    }
-
-    pub fn is_over(&self, now: OffsetDateTime) -> bool {
-        now >= self.0.until
-    }
-
-    /// What the kernel gets of it. Refused when it has expired, or only observes.
-    pub fn lease(&self, now: OffsetDateTime) -> Result<Lease, Refused> {
-        let Measure::RefusePrefixes { prefixes } = &self.0.measure else { return Err(Refused::NotCovered) };
-        if self.is_over(now) {
-            return Err(Refused::NotCovered);
-        }
-        Ok(Lease {
-            zone: self.0.zone.clone(),
-            ground: Ground::Verdict { verdict: self.0.id.clone() },
-            effect: Effect::RefusePrefixes { prefixes: prefixes.clone() },
-            from: now,
-            until: self.0.until,
-        })
-    }
-
-    fn covers(&self, slot: SlotIndex) -> bool {
-        slot.end() > self.0.since && slot.start() < self.0.until
-    }
-}
 
 /// One zone's abuse region.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -217,8 +92,7 @@ impl Abuse {
         reason: Reason,
     ) -> Result<AbuseStep, Refused> {
         let mut step = Deciding::new(self, policy, now, Actor::Person(by.clone()), reason);
-        let mut verdict = self.verdict.clone().ok_or(Refused::NoVerdict)?;
-        verdict.0.attended_by = Some(by);
+        let verdict = self.verdict.clone().ok_or(Refused::NoVerdict)?.attended(by);
         step.grant(Fact::VerdictRenewed { verdict })?;
         Ok(step.step)
     }
@@ -239,23 +113,22 @@ impl Abuse {
     fn apply(&mut self, policy: &Policy, at: OffsetDateTime, fact: &Fact) -> Result<(), Refused> {
         match fact {
             Fact::Suspected { verdict } | Fact::VerdictRenewed { verdict } | Fact::Mitigated { verdict } => {
-                if verdict.is_over(at) || verdict.0.zone != self.zone {
+                if verdict.is_over(at) || verdict.zone() != self.zone {
                     return Err(Refused::NotCovered);
                 }
                 if matches!(verdict.measure(), Measure::RefusePrefixes { .. }) {
                     let since = *self.mitigated_since.get_or_insert(at);
                     let most = unattended_end(policy, since);
-                    if verdict.0.attended_by.is_none() && verdict.until() > most {
+                    if verdict.attended_by().is_none() && verdict.until() > most {
                         return Err(Refused::Over { until: most });
                     }
                 }
                 self.verdict = Some(verdict.clone());
             }
             Fact::VerdictEnded { verdict: id, ended } => {
-                let mut verdict =
+                let verdict =
                     self.verdict.take().filter(|verdict| verdict.id() == id).ok_or(Refused::NoVerdict)?;
-                verdict.0.until = verdict.0.until.min(at);
-                (self.past, self.mitigated_since) = (Some(verdict), None);
+                (self.past, self.mitigated_since) = (Some(verdict.cut_off(at)), None);
                 if *ended != Ended::Expired {
                     let rest = Duration::hours(policy.params().abuse.unattended_hours.into());
                     self.hands_off_until = Some(at.saturating_add(rest));
@@ -287,7 +160,7 @@ impl<'a> Deciding<'a> {
 
     fn observe(&mut self, findings: &Findings) -> Result<(), Refused> {
         if let Some(verdict) = self.step.next.verdict.clone() {
-            let unattended = verdict.0.attended_by.is_none()
+            let unattended = verdict.attended_by().is_none()
                 && self
                     .step
                     .next
@@ -311,21 +184,11 @@ impl<'a> Deciding<'a> {
     }
 
     fn suspect(&mut self, findings: &Findings) -> Result<(), Refused> {
-        let since = findings.families.iter().map(|finding| finding.since).min().unwrap_or(self.now);
-        let Ok(verdict) = Verdict::try_from(RawVerdict {
-            id: verdict_id(&self.step.next.zone, since),
-            zone: self.step.next.zone.clone(),
-            measure: Measure::Observe,
-            since,
-            until: self.now.saturating_add(self.policy.verdict()),
-            evidence: evidence(findings),
-            attended_by: None,
-        }) else {
-            return Ok(());
-        };
+        let until = self.now.saturating_add(self.policy.verdict());
+        let Some(verdict) = Verdict::suspicion(&self.step.next.zone, findings, until) else { return Ok(()) };
         self.record(Fact::Suspected { verdict: verdict.clone() })?;
         self.tell(About::Suspected { verdict: verdict.id().to_owned() });
-        let (from, to) = (SlotIndex::containing(since), SlotIndex::containing(self.now));
+        let (from, to) = (SlotIndex::containing(verdict.since()), SlotIndex::containing(self.now));
         self.step.commands.push(Command::LeaveOut { from, to });
         if justifies_measures(findings) { self.mitigate(verdict, findings) } else { Ok(()) }
     }
@@ -337,21 +200,17 @@ impl<'a> Deciding<'a> {
             return self.mitigate(verdict, findings);
         }
         let half_over = verdict.until() - self.now <= self.policy.verdict() / 2;
-        if findings.families.len() >= 2 && half_over {
-            let mut verdict = verdict;
-            verdict.0.until = self.until(&verdict);
-            if observing {
-                verdict.0.evidence = evidence(findings);
-            }
+        let until = self.until(&verdict);
+        if findings.families.len() >= 2 && half_over && until > verdict.until() {
+            let verdict = verdict.renewed(findings, until);
             return self.grant(Fact::VerdictRenewed { verdict });
         }
         Ok(())
     }
 
-    fn mitigate(&mut self, mut verdict: Verdict, findings: &Findings) -> Result<(), Refused> {
-        let prefixes = findings.prefixes.iter().map(|prefix| prefix.prefix.clone()).collect();
-        verdict.0.measure = Measure::RefusePrefixes { prefixes };
-        (verdict.0.until, verdict.0.evidence) = (self.until(&verdict), evidence(findings));
+    fn mitigate(&mut self, verdict: Verdict, findings: &Findings) -> Result<(), Refused> {
+        let until = self.until(&verdict);
+        let verdict = verdict.mitigating(findings, until);
         let about = About::Mitigating { verdict: verdict.id().to_owned() };
         self.grant(Fact::Mitigated { verdict })?;
         self.tell(about);
@@ -362,7 +221,7 @@ impl<'a> Deciding<'a> {
     fn until(&self, verdict: &Verdict) -> OffsetDateTime {
         let until = self.now.saturating_add(self.policy.verdict());
         match self.step.next.mitigated_since {
-            Some(since) if verdict.0.attended_by.is_none() => until.min(unattended_end(self.policy, since)),
+            Some(since) if verdict.attended_by().is_none() => until.min(unattended_end(self.policy, since)),
             _ => until,
         }
     }
@@ -401,21 +260,4 @@ impl<'a> Deciding<'a> {
         let zone = self.step.next.zone.clone();
         self.step.commands.push(Command::TellOperators { zone, about });
     }
-}
-
-/// Narrow measures need somebody to be narrow about.
-fn justifies_measures(findings: &Findings) -> bool {
-    let families = findings.families.len();
-    (families >= 3 || (families >= 2 && findings.harm)) && !findings.prefixes.is_empty()
-}
-
-fn evidence(findings: &Findings) -> Evidence {
-    let Findings { families, prefixes, live, harm } = findings.clone();
-    Evidence { families, prefixes, live, harm }
-}
-
-fn verdict_id(zone: &str, since: OffsetDateTime) -> String {
-    let digest =
-        Sha256::new().chain_update(since.unix_timestamp_nanos().to_be_bytes()).chain_update(zone).finalize();
-    digest.iter().take(6).fold("v-".to_owned(), |id, byte| format!("{id}{byte:02x}"))
 }

@@ -8,7 +8,7 @@
 //!   |        v
 //!   +---- Limited -> InDialogue
 //! ```
-//! `Contacted` begins with a *delivered* notice and ends if it bounces after all. Only [`Case::apply`] changes a case, by a
+//! `Contacted` begins with a *delivered* notice and ends if it bounces after all. Only `Case::apply` changes a case, by a
 //! fact and with every check, so neither a wrong decision nor an edited ledger makes a state that the policy forbids.
 
 use crate::{

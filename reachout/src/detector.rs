@@ -1,7 +1,7 @@
 //! One zone's detector: judged slots in, [`Decision`]s out; O(1) a slot, no clock.
 //!
 //! It holds the last 30 days as judgements (never counts or guidelines: what was judged stays judged), split at 14 days for
-//! "back to normal", and two folds of [`Episodes`]: `head` after the newest slot, `tail` after the newest slot that has left
+//! "back to normal", and two folds of episodes: `head` after the newest slot, `tail` after the newest slot that has left
 //! the 30 days. Late data and attack verdicts edit the 30 days; then `head` is folded again from `tail`. That may bring new
 //! decisions; one that was made is never taken back, whatever becomes of the budgets.
 //!

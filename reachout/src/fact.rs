@@ -1,10 +1,10 @@
 //! What can have happened to a zone: the content of the ledger, and the only thing that changes a zone's state.
 
 use crate::{
-    abuse::{Ended, Verdict},
     case::{CaseId, Closing},
     contact::{Failure, NoticeKey},
     decision::{Event, Rule},
+    verdict::{Ended, Verdict},
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;

@@ -4,7 +4,7 @@
 //! No socket, no clock, no thread, no storage: samples and people's acts come in with their time, decisions, ledger entries
 //! and [`Command`](command::Command)s go out, and whoever runs them is the agent. The way of a sample:
 //! [`slot`] (5 minutes) -> [`detector`] (30 days) -> [`decision`] -> [`zone`] and its [`case`] -> [`ledger`] and
-//! [`command`]. Attacks go another way: [`signal`] -> [`abuse`].
+//! [`command`]. Attacks go another way: [`signal`] -> [`abuse`] and its [`verdict`].
 //!
 //! The policy in words, for the people who apply it, is `docs/reachout.md`.
 
@@ -31,5 +31,6 @@ pub mod signal;
 pub mod simulate;
 pub mod slot;
 pub mod surge;
+pub mod verdict;
 mod window;
 pub mod zone;

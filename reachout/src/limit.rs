@@ -130,7 +130,7 @@ pub enum Effect {
     RefusePrefixes { prefixes: Vec<String> },
 }
 
-/// A refusal that ends by itself. Only [`Limit::lease`] and [`Verdict::lease`](crate::abuse::Verdict::lease) make one.
+/// A refusal that ends by itself. Only [`Limit::lease`] and [`Verdict::lease`](crate::verdict::Verdict::lease) make one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Lease {
     pub(crate) zone: String,

@@ -5,7 +5,7 @@ mod support;
 use support::{day, shell::ZONE};
 use time::{Duration, OffsetDateTime};
 use weir_reachout::{
-    abuse::{Abuse, AbuseStep, Measure, Verdict},
+    abuse::{Abuse, AbuseStep},
     actor::{Person, Reason},
     command::{About, Command},
     decision::Event,
@@ -16,6 +16,7 @@ use weir_reachout::{
     signal::{Family, Observation, PrefixCount, Signals},
     slot::{Slot, SlotBuilder, SlotIndex},
     surge::Surge,
+    verdict::{Measure, Verdict},
 };
 
 /// An hour and a half of quiet time comes before every story.
@@ -231,6 +232,7 @@ fn without_a_person_a_mitigation_ends_after_24_hours_and_with_one_it_goes_on() {
     alone.run(Duration::hours(30), attack);
     let granted = alone.when(|command| matches!(command, Command::GrantLease(_)));
     assert!(granted[granted.len() - 1] - granted[0] < Duration::hours(24));
+    assert!(granted.len() < 24 * 60 / 7, "renewed each 7 minutes at most, and not each 10 s at the end");
     assert_eq!(alone.told(|about| matches!(about, About::Unattended { .. })).len(), 1);
     assert_eq!(alone.abuse.verdict(), None);
     assert_eq!(alone.replayed(), alone.abuse);
