@@ -29,7 +29,6 @@ use nix::{
     unistd::geteuid,
 };
 use weir_config::Config;
-use weir_proxy::{StartError, Unavailable};
 
 use self::{
     house::{House, INSTANCE, Ports, Wishes},
@@ -37,7 +36,7 @@ use self::{
     performance::Performance,
     scenario::ROLES,
 };
-use crate::{failure, output, signals::Stop, supervisor::Pair};
+use crate::{failure, neighbours, output, signals::Stop, supervisor::Pair};
 
 /// See weir at work: agent, proxy, origins and clients on the loopback address, and what the kernel counts.
 ///
@@ -118,31 +117,16 @@ async fn perform(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Two instances in one network namespace would both be asked about every socket, and answer for each other's: whoever counts
-/// here for a purpose is left alone.
+/// Whoever counts here for a purpose is left alone.
 fn nobody_counts_yet(house: &House) -> anyhow::Result<()> {
-    let mut config = Config::load(&house.config())?;
-    // A proxy that serves nothing asks the kernel all the same.
-    config.proxy.http.clear();
-    config.proxy.https.clear();
-    config.zones.clear();
-    match weir_proxy::bind(&config)?.start() {
-        Err(StartError::Accounting(Unavailable::NoAgent)) => Ok(()),
-        Err(error @ (StartError::Tls(_) | StartError::Listener(_))) => Err(error.into()),
-        Ok(_) | Err(StartError::Accounting(_)) => bail!(
-            "an instance of weir counts on this host already ({}): the demo would disturb it. Give the demo a network of \
-             its own (`unshare --net sh -c 'ip link set lo up; weir demo'`), or end the other first (`weir agent --unload \
-             --instance NAME`)",
-            loaded_instances()
-        ),
+    if !neighbours::is_counted(&Config::load(&house.config())?)? {
+        return Ok(());
     }
-}
-
-fn loaded_instances() -> String {
-    let entries = std::fs::read_dir("/sys/fs/bpf/weir").into_iter().flatten().flatten();
-    let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort_unstable();
-    if names.is_empty() { "in another mount namespace".to_owned() } else { names.join(", ") }
+    bail!(
+        "an instance of weir counts here already ({}), and two would disturb each other: give the demo a network of its own \
+         (`unshare --net sh -c 'ip link set lo up; weir demo'`), or end the other (`weir agent --unload --instance NAME`)",
+        neighbours::loaded()?.join(", ")
+    )
 }
 
 /// What the children logged last says why.

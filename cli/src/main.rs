@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod failure;
 mod logging;
+mod neighbours;
 mod output;
 mod proxy;
 mod reload;

@@ -212,6 +212,10 @@ impl Member {
     }
 
     async fn stop(&mut self, stop: &mut Stop) -> anyhow::Result<()> {
+        // How it ended before it was asked to has been told.
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return Ok(());
+        }
         self.signal(Signal::SIGTERM);
         let status = tokio::select! {
             status = self.child.wait() => status,

@@ -91,7 +91,7 @@ impl Line {
 }
 
 /// `1 zone`, `2 zones`.
-pub fn plural(number: usize, noun: &str) -> String {
+pub fn plural(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 

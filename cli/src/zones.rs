@@ -110,8 +110,11 @@ fn lines(reply: ZonesReply) -> Vec<Line> {
         table.push(cells);
     }
     let mut lines = if count == 0 { Vec::new() } else { table.lines() };
-    let zones = plural(count, "zone");
-    let summary = format!("{zones}, {live} live WebSockets; {unattributed_sockets} sockets of no zone (yet)");
+    let zones = plural(count as u64, "zone");
+    let summary = format!(
+        "{zones}, {live} live WebSockets; {} of no zone (yet)",
+        plural(unattributed_sockets, "socket")
+    );
     lines.push(Line::new(Style::Faint, summary));
     lines
 }

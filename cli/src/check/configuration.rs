@@ -9,7 +9,7 @@ use nix::{
 use weir_config::{Config, Zone};
 
 use super::{ports, report::Finding};
-use crate::{failure, text::plural};
+use crate::{failure, neighbours, text::plural};
 
 /// Everything but what the configuration itself says, which is right if it could be read.
 pub fn check(config: &Config) -> Vec<Finding> {
@@ -18,11 +18,38 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings.extend(cgroup(config));
     findings.extend(serving(config));
     findings.extend(ports::check(config));
+    findings.push(accounting(config));
     findings
 }
 
+/// Who counts here already.
+fn accounting(config: &Config) -> Finding {
+    const NAME: &str = "accounting";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let counted = runtime.map_err(Into::into).and_then(|runtime| {
+        let _inside = runtime.enter();
+        neighbours::is_counted(config)
+    });
+    match (counted, neighbours::loaded()) {
+        (Err(error), _) => Finding::wrong(NAME, failure::describe(&error), "correct what stands above"),
+        (Ok(false), _) => Finding::right(NAME, "no agent has loaded its programs here yet"),
+        (Ok(true), Err(_)) => {
+            Finding::right(NAME, "the kernel counts (for which instance only root can see)")
+        }
+        (Ok(true), Ok(names)) if names.iter().any(|name| name == config.instance.as_str()) => {
+            Finding::right(NAME, "the kernel counts")
+        }
+        (Ok(true), Ok(names)) => Finding::wrong(
+            NAME,
+            format!("another instance counts in this network namespace: {}", names.join(" or ")),
+            "end it with `weir agent --unload --instance NAME`, or take its name as `instance`",
+        ),
+    }
+}
+
 fn zones(config: &Config) -> Finding {
-    let (zones, plans) = (plural(config.zones.len(), "zone"), plural(config.plans.len(), "plan"));
+    let (zones, plans) =
+        (plural(config.zones.len() as u64, "zone"), plural(config.plans.len() as u64, "plan"));
     let found = format!("{zones} on {plans}, instance `{}`", config.instance);
     match weir_agent::check_keys(&config.zones) {
         Ok(()) => Finding::right("zones", found),
@@ -74,7 +101,7 @@ fn serving(config: &Config) -> Vec<Finding> {
     if faults.is_empty() {
         let found = match config.zones.iter().filter(|zone| zone.tls.is_some()).count() {
             0 => "none needed: no zone has `tls`".to_owned(),
-            with_tls => format!("{}, each with its key", plural(with_tls, "zone")),
+            with_tls => format!("{}, each with its key", plural(with_tls as u64, "zone")),
         };
         return vec![Finding::right("certificates", found)];
     }

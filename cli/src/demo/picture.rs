@@ -102,7 +102,7 @@ impl View<'_> {
             let gap = table_width + GAP - line.width();
             line.and(Style::Plain, " ".repeat(gap))
         };
-        let curves = std::iter::once(Line::new(Style::Faint, "live, lately"))
+        let curves = std::iter::once(Line::new(Style::Faint, "lately"))
             .chain(self.zones.iter().map(|zone| self.curve(zone, room)));
         lines.into_iter().zip(curves).map(|(line, curve)| pad(line).join(curve)).collect()
     }

@@ -30,8 +30,10 @@ fn a_good_configuration_has_only_good_findings() {
     let folder = Folder::new(&configuration(free_port(), free_port(), ""));
     let findings = findings(&folder);
     let names: Vec<_> = findings.iter().map(|(name, _, _)| name.as_str()).collect();
-    assert_eq!(names, ["zones", "proxy.user", "certificates", "proxy.http", "agent.admin"]);
-    assert!(findings.iter().all(|(_, ok, _)| *ok), "{findings:?}");
+    assert_eq!(names, ["zones", "proxy.user", "certificates", "proxy.http", "agent.admin", "accounting"]);
+    // Whether an agent counts here is the host's.
+    let of_ours = findings.iter().filter(|(name, _, _)| name != "accounting");
+    assert!(of_ours.clone().all(|(_, ok, _)| *ok), "{findings:?}");
 }
 
 #[test]
@@ -43,7 +45,8 @@ fn everything_that_this_host_lacks_is_found_at_once() {
     let folder = Folder::new(&text);
     folder.write("a.pem", "no certificate");
     folder.write("a.key", "no key");
-    let failed: Vec<_> = findings(&folder).into_iter().filter(|(_, ok, _)| !ok).collect();
+    let failed = findings(&folder).into_iter().filter(|(name, ok, _)| !ok && name != "accounting");
+    let failed: Vec<_> = failed.collect();
     let names: Vec<_> = failed.iter().map(|(name, _, _)| name.as_str()).collect();
     assert_eq!(names, ["proxy.user", "agent.cgroup", "serving", "proxy.http"]);
     for (i, part) in ["weir-no-such-user", "/proc", "a.pem", &taken.to_string()].iter().enumerate() {

@@ -49,7 +49,7 @@ fn zones_are_a_table_by_live_websockets() {
 zone           plan  live  peak     guideline   cap  refused
 busy.example   pro   1000  1000  1000% of 100  1000       77
 quiet.example  free     3     4     15% of 20   200        0
-2 zones, 1003 live WebSockets; 1 sockets of no zone (yet)
+2 zones, 1003 live WebSockets; 1 socket of no zone (yet)
 ";
     assert_eq!(stdout(&output), expected);
 }
