@@ -2,19 +2,26 @@
 //!
 //! The list is no snapshot, so it is compared with bounds that need none. Between two readings of a slot, before and
 //! after the list, at most `left` of the sockets that were live may be missing in it, and at most `joined` others may be
-//! in it. A count outside of these bounds is looked at again, since a socket may be between two steps of one operation;
-//! what stays outside is drift. While nothing moves in a slot the bounds are one number, and drift is repaired to it.
+//! in it. A count outside of these bounds is looked at again, an RCU grace period later, since a program may be between two
+//! steps of one operation; what stays outside is drift.
+//!
+//! Drift is repaired only where it is proved: the counts of the slot stood still from before the first pass to after the last,
+//! with a grace period in between (so that no program can have been half-way all the time), and none of its sockets is one
+//! that the list need not show.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{
+    collections::{HashMap, HashSet},
+    time::SystemTime,
+};
 
 use aya::maps::MapData;
 use weir_common::{
-    listener::{ANY_V4, ANY_V6},
-    socket::{ADMITTED, COUNTED},
+    listener::{ANY_V4, ANY_V6, ListenerKey, is_mapped},
+    socket::{ADMITTED, COUNTED, DEAD},
     zone::ZoneUsage,
 };
 
-use crate::kernel::{KernelError, SocketSeen, ZoneMemory, list_sockets};
+use crate::kernel::{KernelError, SocketSeen, ZoneMemory, list_sockets, rcu_grace_period};
 
 /// Passes over the socket list before drift is believed.
 const PASSES: usize = 4;
@@ -49,6 +56,8 @@ pub struct Drift {
     pub websockets: i64,
     /// Nothing moved while it was seen, so it is known to the unit.
     pub exact: bool,
+    /// Sum of the slot's totals, by which a later pass sees that nothing moved since.
+    totals: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -57,30 +66,29 @@ struct Seen {
     websockets: u64,
 }
 
-/// Compares, and repairs what is exactly known. `listeners` are our listening addresses.
+/// Compares, and repairs what is proved. `listeners` are our listening addresses.
 pub fn audit(
     memory: &ZoneMemory,
     tags: &MapData,
     slots: &[u32],
-    listeners: &[([u8; 16], u16)],
+    listeners: &HashSet<ListenerKey>,
 ) -> Result<Report, KernelError> {
     let mut report = Report::default();
-    let mut suspects: Option<Vec<Drift>> = None;
-    for _ in 0..PASSES {
-        let (found, totals) = pass(memory, tags, slots, listeners)?;
-        (report.sockets, report.untracked) = totals;
-        // Only what every pass saw is drift.
-        suspects = Some(match suspects {
-            None => found,
-            Some(earlier) => found.into_iter().filter(|drift| seen_before(&earlier, drift)).collect(),
-        });
-        if suspects.as_ref().is_none_or(Vec::is_empty) {
+    let (mut suspects, totals) = pass(memory, tags, slots, listeners)?;
+    (report.sockets, report.untracked) = totals;
+    let mut proved = true;
+    for _ in 1..PASSES {
+        if suspects.is_empty() {
             break;
         }
-        std::thread::yield_now();
+        // Without a grace period a program may be half-way in both passes: drift is told then, and not repaired.
+        proved &= rcu_grace_period().is_ok();
+        let (again, totals) = pass(memory, tags, slots, listeners)?;
+        (report.sockets, report.untracked) = totals;
+        suspects = confirm(suspects, again);
     }
-    report.drifts = suspects.unwrap_or_default();
-    for drift in report.drifts.iter().filter(|drift| drift.exact) {
+    report.drifts = suspects;
+    for drift in report.drifts.iter().filter(|drift| drift.exact && proved) {
         memory.correct(drift.slot, -drift.sockets, -drift.websockets);
         report.repaired += 1;
     }
@@ -88,12 +96,16 @@ pub fn audit(
     Ok(report)
 }
 
-fn seen_before(earlier: &[Drift], drift: &Drift) -> bool {
-    earlier.iter().any(|other| {
-        other.slot == drift.slot
-            && other.sockets.signum() == drift.sockets.signum()
-            && other.websockets.signum() == drift.websockets.signum()
-    })
+/// Only what both passes saw is suspect, and exact only if it is the same and nothing moved in between.
+fn confirm(earlier: Vec<Drift>, later: Vec<Drift>) -> Vec<Drift> {
+    let earlier: HashMap<u32, Drift> = earlier.into_iter().map(|drift| (drift.slot, drift)).collect();
+    let confirmed = |drift: Drift| {
+        let before = earlier.get(&drift.slot)?;
+        let same_side = before.sockets.signum() == drift.sockets.signum()
+            && before.websockets.signum() == drift.websockets.signum();
+        same_side.then_some(Drift { exact: drift.exact && *before == drift, ..drift })
+    };
+    later.into_iter().filter_map(confirmed).collect()
 }
 
 type Totals = (u64, u64);
@@ -102,7 +114,7 @@ fn pass(
     memory: &ZoneMemory,
     tags: &MapData,
     slots: &[u32],
-    listeners: &[([u8; 16], u16)],
+    listeners: &HashSet<ListenerKey>,
 ) -> Result<(Vec<Drift>, Totals), KernelError> {
     let before: Vec<ZoneUsage> = slots.iter().map(|slot| memory.usage(*slot)).collect();
     let mut seen: HashMap<u32, Seen> = HashMap::new();
@@ -114,6 +126,8 @@ fn pass(
             seen.sockets += 1;
             seen.websockets += u64::from(tag.flags & ADMITTED != 0);
         }
+        // On its way out.
+        Some(tag) if tag.flags & DEAD != 0 => {}
         _ => untracked += u64::from(is_ours(&socket, listeners)),
     })
     .map_err(KernelError::SockDiag)?;
@@ -130,30 +144,37 @@ fn pass(
 
 /// The difference of a slot, if its count is outside of what the list allows.
 fn compare(slot: u32, before: &ZoneUsage, after: &ZoneUsage, seen: Seen) -> Option<Drift> {
-    let unseen = before.unconnected.max(after.unconnected);
+    let hidden = before.unconnected.max(after.unconnected);
     let sockets = distance(
         before.sockets,
-        after.left_total.wrapping_sub(before.left_total) + unseen,
+        after.left_total.wrapping_sub(before.left_total).saturating_add(hidden),
         after.joined_total.wrapping_sub(before.joined_total),
         seen.sockets,
     );
     let websockets = distance(
         before.websockets,
-        after.ended_total.wrapping_sub(before.ended_total) + unseen,
+        after.ended_total.wrapping_sub(before.ended_total).saturating_add(hidden),
         after.admitted_total.wrapping_sub(before.admitted_total),
         seen.websockets,
     );
-    let quiet = before.joined_total == after.joined_total
-        && before.left_total == after.left_total
-        && before.admitted_total == after.admitted_total
-        && before.ended_total == after.ended_total
-        && unseen == 0;
-    (sockets != 0 || websockets != 0).then_some(Drift { slot, sockets, websockets, exact: quiet })
+    let still = totals(before) == totals(after)
+        && (before.sockets, before.websockets) == (after.sockets, after.websockets);
+    let drift = Drift { slot, sockets, websockets, exact: still && hidden == 0, totals: totals(after) };
+    (sockets != 0 || websockets != 0).then_some(drift)
+}
+
+/// Totals only grow, so their sum stands still only if each does.
+fn totals(usage: &ZoneUsage) -> u64 {
+    [usage.joined_total, usage.left_total, usage.admitted_total, usage.ended_total]
+        .into_iter()
+        .fold(0, u64::wrapping_add)
 }
 
 /// How far `seen` is from `[count - gone, count + come]`: positive if the count is too high.
 fn distance(count: u64, gone: u64, come: u64, seen: u64) -> i64 {
-    let (count, gone, come, seen) = (count as i64, gone as i64, come as i64, seen as i64);
+    let clamp = |number: u64| i64::try_from(number).unwrap_or(i64::MAX / 4);
+    // A count below 0 is a count.
+    let (count, gone, come, seen) = (count as i64, clamp(gone), clamp(come), clamp(seen));
     if seen < count - gone {
         count - gone - seen
     } else if seen > count + come {
@@ -164,19 +185,13 @@ fn distance(count: u64, gone: u64, come: u64, seen: u64) -> i64 {
 }
 
 /// A socket in `SYN_RECV` is not born yet: the kernel programs are about to meet it.
-fn is_ours(socket: &SocketSeen, listeners: &[([u8; 16], u16)]) -> bool {
+fn is_ours(socket: &SocketSeen, listeners: &HashSet<ListenerKey>) -> bool {
     const SYN_RECV: u8 = 3;
+    let listens = |address| listeners.contains(&ListenerKey { address, port: socket.local.port });
     socket.state != SYN_RECV
-        && listeners.iter().any(|(address, port)| {
-            *port == socket.local_port
-                && (*address == socket.local_address
-                    || *address == ANY_V6
-                    || (*address == ANY_V4 && is_v4(&socket.local_address)))
-        })
-}
-
-fn is_v4(address: &[u8; 16]) -> bool {
-    address[..12] == ANY_V4[..12]
+        && (listens(socket.local.address)
+            || (is_mapped(&socket.local.address) && listens(ANY_V4))
+            || listens(ANY_V6))
 }
 
 #[cfg(test)]
@@ -214,7 +229,7 @@ mod tests {
         let quiet = usage(5, 9, 4);
         assert_eq!(compare(3, &quiet, &quiet, seen(5)), None);
         let too_high = compare(3, &quiet, &quiet, seen(4)).unwrap();
-        assert_eq!(too_high, Drift { slot: 3, sockets: 1, websockets: 0, exact: true });
+        assert_eq!(too_high, Drift { slot: 3, sockets: 1, websockets: 0, exact: true, totals: 13 });
         assert_eq!(compare(3, &quiet, &quiet, seen(7)).unwrap().sockets, -2);
     }
 
@@ -235,5 +250,22 @@ mod tests {
         count.unconnected = 2;
         assert_eq!(compare(1, &count, &count, seen(3)), None);
         assert_eq!(compare(1, &count, &count, seen(2)).unwrap().sockets, 1);
+    }
+
+    #[test]
+    fn drift_is_exact_only_if_nothing_moved_between_the_passes() {
+        let drift = |sockets, totals| Drift { slot: 1, sockets, websockets: 0, exact: true, totals };
+        assert!(confirm(vec![drift(1, 9)], vec![drift(1, 9)])[0].exact);
+        assert!(!confirm(vec![drift(1, 9)], vec![drift(1, 10)])[0].exact, "a socket came and went");
+        assert!(!confirm(vec![drift(1, 9)], vec![drift(2, 9)])[0].exact);
+        assert!(confirm(vec![drift(1, 9)], vec![drift(-1, 9)]).is_empty(), "above and below is no drift");
+        assert!(confirm(vec![drift(1, 9)], vec![]).is_empty());
+        assert!(confirm(vec![], vec![drift(1, 9)]).is_empty());
+    }
+
+    #[test]
+    fn a_count_below_zero_is_drift() {
+        let broken = usage(u64::MAX, 5, 6);
+        assert_eq!(compare(1, &broken, &broken, seen(0)).unwrap().sockets, -1);
     }
 }

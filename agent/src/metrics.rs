@@ -20,6 +20,7 @@ use weir_common::{
 };
 
 use crate::{
+    kernel::at_least_zero,
     state::{State, lock},
     zones::Entry,
 };
@@ -89,14 +90,20 @@ impl KernelCollector {
             family(name, help, MetricType::COUNTER, metrics.collect())
         };
         vec![
-            gauge("weir_zone_websockets", "Live WebSockets.", &|_, usage| usage.websockets as f64),
+            gauge("weir_zone_websockets", "Live WebSockets.", &|_, usage| {
+                at_least_zero(usage.websockets) as f64
+            }),
             gauge(
                 "weir_zone_websockets_peak",
                 "Highest number of live WebSockets since this scraper's last scrape.",
-                &|entry, _| peaks.get(entry.slot as usize).copied().unwrap_or(0) as f64,
+                &|entry, usage| {
+                    let peak = peaks.get(entry.slot as usize).copied().unwrap_or(0);
+                    // What was admitted since the marks were taken counts as well.
+                    peak.max(at_least_zero(usage.websockets)) as f64
+                },
             ),
             gauge("weir_zone_sockets", "Live kernel sockets of the zone's clients.", &|_, usage| {
-                usage.sockets as f64
+                at_least_zero(usage.sockets) as f64
             }),
             gauge(
                 "weir_zone_guideline",
@@ -132,7 +139,7 @@ impl KernelCollector {
             single_gauge(
                 "weir_unattributed_sockets",
                 "Sockets of our listeners whose zone is not known (yet).",
-                state.memory.live(UNATTRIBUTED).0 as f64,
+                state.memory.sockets(UNATTRIBUTED) as f64,
             ),
             family(
                 "weir_refused_total",

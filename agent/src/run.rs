@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::unistd::User;
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::User,
+};
 use tokio::{
     net::TcpListener,
     sync::mpsc,
@@ -23,7 +26,7 @@ use weir_config::{Config, KernelLog};
 use crate::{
     admin, audit,
     events::EventLog,
-    kernel::{Kernel, KernelError, Settings, listener_bytes},
+    kernel::{Kernel, KernelError, Settings, listener_key},
     peaks::Peaks,
     state::{Reloads, State, lock},
     zones::{ZoneTable, ZoneTableError},
@@ -55,6 +58,7 @@ pub async fn run(
     mut reload: mpsc::Receiver<Result<Config, String>>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
+    raise_descriptor_limit();
     let address = config.agent.admin;
     let listener =
         TcpListener::bind(address).await.map_err(|source| AgentError::Admin { address, source })?;
@@ -83,13 +87,24 @@ pub async fn run(
                 Some(Err(faults)) => refuse(&state, &faults),
                 None => reloading = false,
             },
-            _ = look.tick() => every_second(&state),
+            // It may wait for an RCU grace period.
+            _ = look.tick() => tokio::task::block_in_place(|| every_second(&state)),
         }
     };
     auditor.abort();
     events.abort();
     tracing::info!("weir agent ends; counting and caps go on in the kernel");
     result
+}
+
+/// Clients of the admin address must not cost the audit its descriptors.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
 }
 
 /// Everything up to the first moment at which the kernel counts by this configuration.
@@ -136,7 +151,7 @@ fn start(config: &Config) -> Result<State, AgentError> {
         repairs_total: 0.into(),
         reloads,
         ready: false.into(),
-        listeners: Mutex::new(listeners.iter().map(listener_bytes).collect()),
+        listeners: Mutex::new(listeners.iter().map(listener_key).collect()),
     })
 }
 
@@ -188,7 +203,9 @@ fn apply(state: &State, config: &Config) -> Result<String, AgentError> {
     let changes = zones.apply(&config.zones, &state.memory, &mut kernel.tables)?;
     kernel.tables.set_uids(&uids)?;
     kernel.tables.set_listeners(&listeners)?;
-    *lock(&state.listeners) = listeners.iter().map(listener_bytes).collect();
+    *lock(&state.listeners) = listeners.iter().map(listener_key).collect();
+    drop((zones, kernel));
+    state.forget_peaks(&changes.freed);
     Ok(format!("{} zones added, {} changed, {} removed", changes.added, changes.changed, changes.removed))
 }
 
@@ -207,18 +224,30 @@ fn fixed_keys(old: &Config, new: &Config) -> [(&'static str, bool); 5] {
     ]
 }
 
+/// Lines of a failed reload that are told: a folder of 100,000 zones can have as many faults.
+const TOLD_LINES: usize = 40;
+
 fn refuse(state: &State, faults: &str) {
+    let faults = &first_lines(faults);
     tracing::error!("configuration not reloaded, nothing changed:\n{faults}");
     state.reloads.note(false);
     lock(&state.events).agent("reload_failed", faults.to_owned());
 }
 
+fn first_lines(text: &str) -> String {
+    let mut lines = text.lines();
+    let mut told: Vec<&str> = lines.by_ref().take(TOLD_LINES).collect();
+    let more = format!("... and {} more lines; see them all with `weir check`", lines.clone().count());
+    if lines.next().is_some() {
+        told.push(&more);
+    }
+    told.join("\n")
+}
+
 fn every_second(state: &State) {
     state.look();
     let freed = lock(&state.zones).reap(&state.memory);
-    let mut peaks = lock(&state.peaks);
-    freed.into_iter().for_each(|slot| peaks.forget(slot));
-    drop(peaks);
+    state.forget_peaks(&freed);
     lock(&state.kernel).flush_log();
 }
 

@@ -1,7 +1,7 @@
 //! What the agent's tasks share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -12,6 +12,7 @@ use std::{
 use aya::maps::MapData;
 use weir_common::{
     ABI_VERSION,
+    listener::ListenerKey,
     reason::{Close, REFUSALS, Refusal},
     zone::{UNATTRIBUTED, ZoneKey, ZoneUsage},
 };
@@ -20,7 +21,7 @@ use crate::{
     api::{AuditReply, HostReply, MapReply, ProgramReply, ZoneRecord, ZonesReply},
     audit::Report,
     events::EventLog,
-    kernel::{HostMemory, Kernel, ZoneMemory},
+    kernel::{HostMemory, Kernel, ZoneMemory, at_least_zero},
     peaks::Peaks,
     zones::{Entry, ZoneTable},
 };
@@ -42,7 +43,7 @@ pub struct State {
     /// Programs are in force and the first audit is over.
     pub ready: AtomicBool,
     /// Our listening addresses, as the kernel sees them.
-    pub listeners: Mutex<Vec<([u8; 16], u16)>>,
+    pub listeners: Mutex<HashSet<ListenerKey>>,
 }
 
 /// How reloads went.
@@ -78,6 +79,12 @@ impl State {
         lock(&self.peaks).look(&self.memory, slots.into_iter(), Instant::now());
     }
 
+    /// These slots are other zones' from now on.
+    pub fn forget_peaks(&self, freed: &[u32]) {
+        let mut peaks = lock(&self.peaks);
+        freed.iter().for_each(|slot| peaks.forget(*slot));
+    }
+
     /// The name of the zone with this key.
     pub fn zone_name(&self, key: ZoneKey) -> String {
         lock(&self.zones)
@@ -99,7 +106,7 @@ impl State {
         ZonesReply {
             instance: self.instance.clone(),
             zones: records,
-            unattributed_sockets: self.memory.live(UNATTRIBUTED).0,
+            unattributed_sockets: self.memory.sockets(UNATTRIBUTED),
         }
     }
 
@@ -138,17 +145,19 @@ impl State {
 }
 
 fn zone_record(entry: &Entry, usage: &ZoneUsage, peaks: &Peaks) -> ZoneRecord {
+    let websockets = at_least_zero(usage.websockets);
     ZoneRecord {
         zone: entry.name.to_string(),
         plan: entry.plan.to_string(),
         state: if entry.draining { "draining" } else { "configured" }.to_owned(),
-        websockets: usage.websockets,
-        websockets_peak_recent: peaks.recent(entry.slot),
-        websockets_peak: peaks.all_time(entry.slot),
-        sockets: usage.sockets,
+        websockets,
+        // What was admitted since the marks were taken counts as well.
+        websockets_peak_recent: peaks.recent(entry.slot).max(websockets),
+        websockets_peak: peaks.all_time(entry.slot).max(websockets),
+        sockets: at_least_zero(usage.sockets),
         guideline: entry.guideline,
         abuse_cap: entry.abuse_cap,
-        guideline_ratio: usage.websockets as f64 / entry.guideline as f64,
+        guideline_ratio: websockets as f64 / entry.guideline as f64,
         slot: entry.slot,
         admitted_total: usage.admitted_total,
         refused_total: Refusal::ALL

@@ -41,11 +41,20 @@ pub struct Entry {
 }
 
 /// What an application of a configuration did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub added: usize,
     pub changed: usize,
     pub removed: usize,
+    /// Slots that were freed on the way; those who keep numbers by slot forget theirs.
+    pub freed: Vec<u32>,
+}
+
+/// A zone that an application took out, to be put back if the application fails.
+struct Removed {
+    key: ZoneKey,
+    policy: ZonePolicy,
+    entry: Entry,
 }
 
 /// All zones that have a slot.
@@ -141,29 +150,21 @@ impl ZoneTable {
     ) -> Result<Changes, ZoneTableError> {
         check_keys(zones)?;
         let wanted: HashMap<ZoneKey, &Arc<Zone>> = zones.iter().map(|zone| (key_of(zone), zone)).collect();
-        let new: Vec<(ZoneKey, u32)> = self.assign(&wanted, memory)?;
-        let gone: Vec<(ZoneKey, u32)> = self
-            .live
-            .iter()
-            .filter(|(key, _)| !wanted.contains_key(key))
-            .map(|(key, entry)| (*key, entry.slot))
-            .collect();
-        write_tables(&wanted, &new, &gone, memory, tables)?;
+        let missing: Vec<ZoneKey> =
+            wanted.keys().filter(|key| !self.live.contains_key(key)).copied().collect();
+        let gone: Vec<ZoneKey> = self.live.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
+        let mut changes = Changes { added: missing.len(), removed: gone.len(), ..Changes::default() };
+
+        // Removed first, so that their slots can serve the new ones where they are empty.
+        let removed = self.remove(&gone, memory, tables)?;
+        let added = self.make_room(&missing, memory, &mut changes.freed);
+        let added = added.and_then(|()| self.add(&missing, &wanted, memory, tables));
+        if let Err(error) = added {
+            self.restore(removed, memory, tables);
+            return Err(error);
+        }
 
         // From here on nothing can fail.
-        let mut changes = Changes { added: new.len(), changed: 0, removed: gone.len() };
-        for (key, slot) in gone {
-            if let Some(mut entry) = self.live.remove(&key) {
-                entry.draining = true;
-                self.draining.insert(slot, (key, entry));
-            }
-        }
-        let taken: HashSet<u32> = new.iter().map(|(_, slot)| *slot).collect();
-        self.free.retain(|slot| !taken.contains(slot));
-        for (key, slot) in new {
-            self.draining.remove(&slot);
-            self.live.insert(key, entry_of(wanted[&key], slot));
-        }
         for (key, zone) in &wanted {
             let Some(entry) = self.live.get_mut(key) else { continue };
             let policy = policy_of(zone, *key);
@@ -176,95 +177,130 @@ impl ZoneTable {
         Ok(changes)
     }
 
-    /// A slot for every zone that has none: its old one if it is still draining, else a free one.
-    fn assign(
+    /// Lets the kernel no longer find these zones; they drain. All of them, or none.
+    fn remove(
         &mut self,
-        wanted: &HashMap<ZoneKey, &Arc<Zone>>,
+        gone: &[ZoneKey],
         memory: &ZoneMemory,
-    ) -> Result<Vec<(ZoneKey, u32)>, ZoneTableError> {
-        let old: HashMap<ZoneKey, u32> = self.draining.iter().map(|(slot, (key, _))| (*key, *slot)).collect();
-        let missing: Vec<ZoneKey> =
-            wanted.keys().filter(|key| !self.live.contains_key(key)).copied().collect();
-        let needed = missing.iter().filter(|key| !old.contains_key(key)).count();
+        tables: &mut Tables,
+    ) -> Result<Vec<Removed>, ZoneTableError> {
+        let mut removed = Vec::with_capacity(gone.len());
+        for key in gone {
+            if let Err(error) = tables.remove_zone(*key) {
+                self.restore(removed, memory, tables);
+                return Err(error.into());
+            }
+            if let Some(mut entry) = self.live.remove(key) {
+                entry.draining = true;
+                removed.push(Removed { key: *key, policy: memory.policy(entry.slot), entry: entry.clone() });
+                self.draining.insert(entry.slot, (*key, entry));
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Takes `remove` back. A zone whose slot was freed meanwhile had no sockets: it gets a slot like a new one.
+    fn restore(&mut self, removed: Vec<Removed>, memory: &ZoneMemory, tables: &mut Tables) {
+        for Removed { key, policy, mut entry } in removed {
+            let kept = self.draining.remove(&entry.slot).is_some();
+            let slot = if kept { Some(entry.slot) } else { self.free.pop() };
+            let restored = slot.is_some_and(|slot| {
+                memory.set_policy(slot, &policy);
+                entry.slot = slot;
+                tables.insert_zone(key, slot).is_ok()
+            });
+            if restored {
+                entry.draining = false;
+                self.live.insert(key, entry);
+            } else {
+                tracing::error!(zone = %entry.name, "the zone could not be put back into the kernel's table: restart the agent");
+                self.draining.insert(entry.slot, (key, entry));
+            }
+        }
+    }
+
+    /// Sees to it that there is a slot for each of these zones that has none to come back to.
+    fn make_room(
+        &mut self,
+        missing: &[ZoneKey],
+        memory: &ZoneMemory,
+        freed: &mut Vec<u32>,
+    ) -> Result<(), ZoneTableError> {
+        let old: HashSet<ZoneKey> = self.draining.values().map(|(key, _)| *key).collect();
+        let needed = missing.iter().filter(|key| !old.contains(key)).count();
+        let empty = self.draining.keys().filter(|slot| is_empty(memory, **slot)).count();
+        if needed > self.free.len() + empty {
+            let capacity = memory.slots() as usize - 1;
+            return Err(ZoneTableError::Full { needed, used: capacity - self.free.len() - empty, capacity });
+        }
         if needed > self.free.len() {
-            self.reap(memory);
+            freed.extend(self.reap(memory));
         }
         if needed > self.free.len() {
             let capacity = memory.slots() as usize - 1;
             return Err(ZoneTableError::Full { needed, used: capacity - self.free.len(), capacity });
         }
-        let mut free = self.free.iter().rev().copied();
-        Ok(missing
-            .into_iter()
-            .filter_map(|key| {
-                let slot = old.get(&key).copied().or_else(|| free.next())?;
-                Some((key, slot))
-            })
-            .collect())
+        Ok(())
     }
 
-    /// Frees the slots of drained zones. Returns the freed slots.
+    /// Lets the kernel find these zones: in their old slot if they are still draining, else in a free one.
+    fn add(
+        &mut self,
+        missing: &[ZoneKey],
+        wanted: &HashMap<ZoneKey, &Arc<Zone>>,
+        memory: &ZoneMemory,
+        tables: &mut Tables,
+    ) -> Result<(), ZoneTableError> {
+        let old: HashMap<ZoneKey, u32> = self.draining.iter().map(|(slot, (key, _))| (*key, *slot)).collect();
+        for (done, key) in missing.iter().enumerate() {
+            let reused = old.get(key).copied();
+            let Some(slot) = reused.or_else(|| self.free.pop()) else { continue };
+            if reused.is_none() {
+                memory.clear_usage(slot);
+            }
+            // The policy stands before the kernel can find the zone.
+            memory.set_policy(slot, &policy_of(wanted[key], *key));
+            if let Err(error) = tables.insert_zone(*key, slot) {
+                memory.set_policy(slot, &ZonePolicy::EMPTY);
+                self.free.push(slot);
+                // What was added has no sockets yet, or drains as before.
+                self.remove(&missing[..done], memory, tables)?;
+                return Err(error.into());
+            }
+            self.draining.remove(&slot);
+            self.live.insert(*key, entry_of(wanted[key], slot));
+        }
+        Ok(())
+    }
+
+    /// Frees the slots of drained zones. Returns the freed slots. Waits for an RCU grace period if there are any.
     pub fn reap(&mut self, memory: &ZoneMemory) -> Vec<u32> {
-        let empty = |slot: &u32| {
-            let usage = memory.usage(*slot);
-            usage.sockets == 0 && usage.websockets == 0 && usage.unconnected == 0
-        };
-        if !self.draining.keys().any(empty) {
+        let candidates: Vec<u32> =
+            self.draining.keys().copied().filter(|slot| is_empty(memory, *slot)).collect();
+        if candidates.is_empty() {
             return Vec::new();
         }
-        // A program that found the zone before it was removed may still be about to count.
+        // A program that found the zone before it was removed may still be about to count, or about to add the bytes of the
+        // last socket.
         if let Err(error) = rcu_grace_period() {
             tracing::warn!(%error, "no RCU grace period on this host: slots of removed zones are not reused");
             return Vec::new();
         }
-        let slots: Vec<u32> = self.draining.keys().copied().filter(empty).collect();
-        for slot in &slots {
+        let drained: Vec<u32> = candidates.into_iter().filter(|slot| is_empty(memory, *slot)).collect();
+        for slot in &drained {
             self.draining.remove(slot);
-            memory.set_policy(*slot, &ZonePolicy::EMPTY);
+            // In this order: an agent that dies in between leaves a draining zone without counts, not a free slot with some.
             memory.clear_usage(*slot);
+            memory.set_policy(*slot, &ZonePolicy::EMPTY);
             self.free.push(*slot);
         }
-        slots
+        drained
     }
 }
 
-/// The part of an application that can fail; undone if it does.
-fn write_tables(
-    wanted: &HashMap<ZoneKey, &Arc<Zone>>,
-    new: &[(ZoneKey, u32)],
-    gone: &[(ZoneKey, u32)],
-    memory: &ZoneMemory,
-    tables: &mut Tables,
-) -> Result<(), KernelError> {
-    let mut inserted = Vec::new();
-    let mut removed = Vec::new();
-    let mut write = || {
-        for (key, slot) in new {
-            // The policy stands before the kernel can find the zone.
-            memory.set_policy(*slot, &policy_of(wanted[key], *key));
-            tables.insert_zone(*key, *slot)?;
-            inserted.push((*key, *slot));
-        }
-        for (key, slot) in gone {
-            tables.remove_zone(*key)?;
-            removed.push((*key, *slot));
-        }
-        Ok(())
-    };
-    let result = write();
-    if result.is_err() {
-        let undone = inserted.iter().map(|(key, _)| tables.remove_zone(*key)).filter(Result::is_err).count();
-        let failed =
-            removed.iter().map(|(key, slot)| tables.insert_zone(*key, *slot)).filter(Result::is_err).count();
-        if undone + failed > 0 {
-            tracing::error!(
-                undone,
-                failed,
-                "the kernel's zone table could not be taken back: restart the agent"
-            );
-        }
-    }
-    result
+fn is_empty(memory: &ZoneMemory, slot: u32) -> bool {
+    let usage = memory.usage(slot);
+    usage.sockets == 0 && usage.websockets == 0 && usage.unconnected == 0
 }
 
 fn entry_of(zone: &Zone, slot: u32) -> Entry {

@@ -1,35 +1,48 @@
 //! The sockets that weir follows from birth: those accepted on these addresses.
 
-/// A listening address. IPv4 is written as an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
+/// A listening address, as four words that lie in memory in network byte order. IPv4 is written as an IPv4-mapped IPv6
+/// address (RFC 4291, 2.5.5.2).
 ///
+/// Words, not bytes: the kernel programs build keys on their stack, and LLVM fills odd numbers of bytes by a loop that the
+/// verifier allows with `CAP_PERFMON` only.
+pub type Address = [u32; 4];
+
+/// `::ffff:0.0.0.0`, the wildcard of IPv4.
+pub const ANY_V4: Address = mapped(0);
+/// `::`, the wildcard of IPv6 and of dual-stack sockets.
+pub const ANY_V6: Address = [0; 4];
+
+/// The IPv4-mapped form of an IPv4 address, given as it lies in memory.
+#[inline(always)]
+pub const fn mapped(v4_be: u32) -> Address {
+    [0, 0, 0xffff_u32.to_be(), v4_be]
+}
+
+/// True for IPv4-mapped addresses.
+#[inline(always)]
+pub const fn is_mapped(address: &Address) -> bool {
+    address[0] == 0 && address[1] == 0 && address[2] == 0xffff_u32.to_be()
+}
+
+/// The words of an address in network byte order.
+pub const fn words(octets: [u8; 16]) -> Address {
+    let o = octets;
+    [
+        u32::from_ne_bytes([o[0], o[1], o[2], o[3]]),
+        u32::from_ne_bytes([o[4], o[5], o[6], o[7]]),
+        u32::from_ne_bytes([o[8], o[9], o[10], o[11]]),
+        u32::from_ne_bytes([o[12], o[13], o[14], o[15]]),
+    ]
+}
+
 /// The kernel looks for the exact address, then for the wildcard of the address' family, then (IPv4) for `::`, as a
 /// dual-stack socket listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct ListenerKey {
-    /// Network byte order.
-    pub address: [u8; 16],
+    pub address: Address,
     /// Host byte order.
-    pub port: u16,
-    pub reserved: [u8; 6],
-}
-
-/// `::ffff:0.0.0.0`, the wildcard of IPv4.
-pub const ANY_V4: [u8; 16] = mapped([0; 4]);
-/// `::`, the wildcard of IPv6 and of dual-stack sockets.
-pub const ANY_V6: [u8; 16] = [0; 16];
-
-/// The IPv4-mapped form of an IPv4 address in network byte order.
-#[inline(always)]
-pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
-}
-
-impl ListenerKey {
-    #[inline(always)]
-    pub const fn new(address: [u8; 16], port: u16) -> Self {
-        Self { address, port, reserved: [0; 6] }
-    }
+    pub port: u32,
 }
 
 /// What the kernel does with a socket that is accepted there.

@@ -18,7 +18,7 @@ pub struct SocketTag {
 pub const COUNTED: u32 = 1 << 0;
 /// Counted in its slot's `websockets`.
 pub const ADMITTED: u32 = 1 << 1;
-/// Admitted before it was connected, and still not: counted in its slot's `unconnected`.
+/// Admitted before it was connected, and not established yet: counted in its slot's `unconnected`.
 pub const UNCONNECTED: u32 = 1 << 2;
 /// The proxy's own connection to an origin: its bytes are the client's and are not counted again.
 pub const ORIGIN_SIDE: u32 = 1 << 3;

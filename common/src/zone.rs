@@ -88,7 +88,8 @@ pub struct ZoneUsage {
     pub websockets: u64,
     /// High-water mark of `websockets` since the agent last set it back.
     pub websockets_peak: u64,
-    /// Admitted sockets that were not connected yet: part of `sockets` and `websockets`, invisible to `sock_diag`.
+    /// Sockets that were admitted before they were connected, and still are not: part of `sockets`, and not to be expected
+    /// in `sock_diag`'s list (the kernel lists a connecting socket only once it has found a port for it).
     pub unconnected: u64,
     /// Sockets that ever joined the slot.
     pub joined_total: u64,

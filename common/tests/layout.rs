@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use weir_common::{
     event::Event,
     host::HostUsage,
-    listener::{ANY_V4, ANY_V6, Listener, ListenerKey, mapped},
+    listener::{self, ANY_V4, ANY_V6, Listener, ListenerKey, mapped},
     names,
     reason::{CLOSES, Close, REFUSALS, Refusal},
     socket::{self, SocketTag},
@@ -31,7 +31,7 @@ fn structs_have_the_layout_of_abi_version_1() {
         admitted_total @ 48, ended_total @ 56, rx_bytes @ 64, tx_bytes @ 72, refusal_event_ns @ 80,
         guideline_event_ns @ 88, reserved @ 96, refused @ 128, closed @ 256);
     layout!(SocketTag, size 8, align 4, slot @ 0, flags @ 4);
-    layout!(ListenerKey, size 24, align 2, address @ 0, port @ 16, reserved @ 18);
+    layout!(ListenerKey, size 20, align 4, address @ 0, port @ 16);
     layout!(Listener, size 8, align 4, slot @ 0, flags @ 4);
     layout!(Event, size 40, align 8, at_ns @ 0, zone_key @ 8, websockets @ 16, bound @ 24, kind @ 32, reason @ 36);
     layout!(HostUsage, size 192, align 64, abi_version @ 0, netns_cookie @ 8, cgroup_id @ 16, refused @ 24,
@@ -106,9 +106,12 @@ fn zone_keys_are_fnv_1a() {
 
 #[test]
 fn listener_addresses_are_ipv6() {
-    assert_eq!(mapped([192, 0, 2, 1]), "::ffff:192.0.2.1".parse::<std::net::Ipv6Addr>().unwrap().octets());
-    assert_eq!(ANY_V4, "::ffff:0.0.0.0".parse::<std::net::Ipv6Addr>().unwrap().octets());
-    assert_eq!(ANY_V6, "::".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    let words = |text: &str| listener::words(text.parse::<std::net::Ipv6Addr>().unwrap().octets());
+    assert_eq!(mapped(u32::from_ne_bytes([192, 0, 2, 1])), words("::ffff:192.0.2.1"));
+    assert_eq!(ANY_V4, words("::ffff:0.0.0.0"));
+    assert_eq!(ANY_V6, words("::"));
+    assert!(listener::is_mapped(&words("::ffff:192.0.2.1")) && listener::is_mapped(&ANY_V4));
+    assert!(!listener::is_mapped(&ANY_V6) && !listener::is_mapped(&words("2001:db8::ffff:192.0.2.1")));
 }
 
 #[test]

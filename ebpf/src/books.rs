@@ -1,8 +1,9 @@
 //! The books: the only code that changes a count.
 //!
 //! Rules, held by `tests/`: a socket is counted once and subtracted once (whoever swaps its flags for `DEAD` settles
-//! them); a gauge that has a cap is raised by compare-and-swap from a value below the cap, so it never overshoots, not
-//! even for an instant; the high-water mark is raised only by successful admissions.
+//! them); a gauge that has a cap is raised by compare-and-swap from a value below the cap, so it does not overshoot, not
+//! even for an instant; the high-water mark is raised only by successful admissions. A gauge below 0 (a fault of ours, which
+//! the audit finds) lets everybody in: a wrong number must not turn customers away.
 
 use weir_common::{
     reason::{Close, Refusal},
@@ -18,29 +19,38 @@ pub fn raise_below(gauge: *mut u64, cap: u64) -> Option<u64> {
     for _ in 0..atomic::TRIES {
         // SAFETY: `gauge` points into a usage record, which lives as long as its map.
         let current = unsafe { atomic::load(gauge) };
-        if current >= cap {
+        if current >= cap && !is_negative(current) {
             return None;
         }
         // SAFETY: as above.
-        if unsafe { atomic::compare_exchange(gauge, current, current + 1) } {
-            return Some(current + 1);
+        if unsafe { atomic::compare_exchange(gauge, current, current.wrapping_add(1)) } {
+            return Some(current.wrapping_add(1));
         }
     }
     contended();
-    // Others won every round. Add first and look afterwards: this may refuse one too many, and never admits one too many.
+    // Others won every round. Add first and look afterwards: the gauge may overshoot for an instant, and one too many may be
+    // refused; one too many is never admitted.
     // SAFETY: as above.
     let before = unsafe { atomic::add(gauge, 1) };
-    if before < cap {
-        return Some(before + 1);
+    if before < cap || is_negative(before) {
+        return Some(before.wrapping_add(1));
     }
     // SAFETY: as above.
     unsafe { atomic::decrement(gauge) };
     None
 }
 
-/// Raises a high-water mark to `value` if it is below.
+#[inline(always)]
+const fn is_negative(gauge: u64) -> bool {
+    (gauge as i64) < 0
+}
+
+/// Raises a high-water mark to `value` if it is below. Given up under such contention that `TRIES` fail, and counted then.
 #[inline(always)]
 pub fn raise_peak(peak: *mut u64, value: u64) {
+    if is_negative(value) {
+        return;
+    }
     for _ in 0..atomic::TRIES {
         // SAFETY: `peak` points into a usage record.
         let current = unsafe { atomic::load(peak) };
@@ -82,7 +92,7 @@ pub fn end_websocket(usage: *mut ZoneUsage) {
     }
 }
 
-/// An admitted socket is connected now, or ended.
+/// An admitted socket is established, or ended, or was moved to another slot.
 #[inline(always)]
 pub fn connected(usage: *mut ZoneUsage) {
     // SAFETY: as above.

@@ -5,16 +5,16 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-        BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT,
-        BPF_TCP_ESTABLISHED, BPF_TCP_FIN_WAIT1, BPF_TCP_SYN_SENT, bpf_sock,
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED,
+        BPF_TCP_FIN_WAIT1, bpf_sock,
     },
     helpers::bpf_get_netns_cookie,
     programs::SockOpsContext,
 };
 use aya_log_ebpf::debug;
 use weir_common::{
-    listener::{ANY_V4, ANY_V6, ListenerKey, mapped},
+    listener::{ANY_V4, ANY_V6, Address, ListenerKey, is_mapped, mapped},
     socket::{COUNTED, LOCAL_CLOSED, PEER_CLOSED, SocketTag, UNCONNECTED},
 };
 
@@ -28,7 +28,7 @@ pub fn run(ctx: &SockOpsContext) {
     match ctx.op() {
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => born(ctx),
         BPF_SOCK_OPS_STATE_CB => changed(ctx),
-        BPF_SOCK_OPS_TCP_CONNECT_CB | BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => connecting(ctx),
+        BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(ctx),
         _ => {}
     }
 }
@@ -63,46 +63,30 @@ fn born(ctx: &SockOpsContext) {
 /// The slot of the listener that accepted the socket, if it is one of ours.
 #[inline(always)]
 fn listener_slot(ctx: &SockOpsContext) -> Option<u32> {
-    let port = ctx.local_port() as u16;
+    let port = ctx.local_port();
     let address = match ctx.family() {
-        AF_INET => mapped(ctx.local_ip4().to_ne_bytes()),
+        AF_INET => mapped(ctx.local_ip4()),
         AF_INET6 => local_ip6(ctx),
         _ => return None,
     };
-    let mut key = ListenerKey::new(address, port);
-    if let Some(slot) = maps::listener(&key) {
+    if let Some(slot) = maps::listener(&ListenerKey { address, port }) {
         return Some(slot);
     }
-    if is_mapped(&address) {
-        key.address = ANY_V4;
-        if let Some(slot) = maps::listener(&key) {
-            return Some(slot);
-        }
+    if is_mapped(&address)
+        && let Some(slot) = maps::listener(&ListenerKey { address: ANY_V4, port })
+    {
+        return Some(slot);
     }
-    key.address = ANY_V6;
-    maps::listener(&key)
+    maps::listener(&ListenerKey { address: ANY_V6, port })
 }
 
 /// The verifier (seen on Linux 6.18) takes no 8-byte load of this field, which LLVM makes of two of its words unless each is
 /// loaded for itself: "invalid bpf_context access off=48 size=8".
 #[inline(always)]
-fn local_ip6(ctx: &SockOpsContext) -> [u8; 16] {
-    let mut address = [0; 16];
-    for word in 0..4 {
-        // SAFETY: the context is the kernel's; the words are in network byte order as they lie in memory.
-        let octets = unsafe { core::ptr::read_volatile(&raw const (*ctx.ops).local_ip6[word]) }.to_ne_bytes();
-        address[4 * word] = octets[0];
-        address[4 * word + 1] = octets[1];
-        address[4 * word + 2] = octets[2];
-        address[4 * word + 3] = octets[3];
-    }
-    address
-}
-
-#[inline(always)]
-fn is_mapped(address: &[u8; 16]) -> bool {
-    let (high, _) = address.split_at(12);
-    high == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
+fn local_ip6(ctx: &SockOpsContext) -> Address {
+    // SAFETY: the context is the kernel's; the words are in network byte order as they lie in memory.
+    let word = |index: usize| unsafe { core::ptr::read_volatile(&raw const (*ctx.ops).local_ip6[index]) };
+    [word(0), word(1), word(2), word(3)]
 }
 
 /// A socket that was admitted before it was connected has to be followed from here, where `cgroup/setsockopt` could not.
@@ -110,8 +94,8 @@ fn is_mapped(address: &[u8; 16]) -> bool {
 fn connecting(ctx: &SockOpsContext) {
     let Some(tag) = socket(ctx).and_then(tags::find) else { return };
     // SAFETY: the tag lives as long as its socket, which is locked.
-    if unsafe { (*tag).flags } & COUNTED != 0 && follow(ctx) {
-        now_connected(tag);
+    if unsafe { (*tag).flags } & COUNTED != 0 {
+        follow(ctx);
     }
 }
 
@@ -128,14 +112,16 @@ fn changed(ctx: &SockOpsContext) {
         return;
     }
     match new {
-        BPF_TCP_SYN_SENT => now_connected(tag),
+        BPF_TCP_ESTABLISHED => now_connected(tag),
         BPF_TCP_CLOSE_WAIT => mark(tag, PEER_CLOSED),
         BPF_TCP_FIN_WAIT1 if old == BPF_TCP_ESTABLISHED => mark(tag, LOCAL_CLOSED),
         _ => {}
     }
 }
 
-/// The socket has left the state in which `sock_diag` does not see it.
+/// The socket is established, so `sock_diag` lists it.
+///
+/// Not earlier: the kernel enters `SYN_SENT` before it looks for a port, which can take long, and lists the socket after that.
 #[inline(always)]
 fn now_connected(tag: *mut SocketTag) {
     // SAFETY: the tag lives as long as its socket, which is locked.

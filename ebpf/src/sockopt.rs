@@ -58,7 +58,7 @@ fn decide(sockopt: *mut bpf_sockopt) -> Result<(), Refusal> {
         Op::Attribute | Op::Admit | Op::Release => {
             // SAFETY: the context is the kernel's.
             let sk = stream_socket(unsafe { (*sockopt).__bindgen_anon_1.sk })?;
-            let zone = Zone::find(value)?;
+            let zone = if op == Op::Release { Zone::of_admitted(sk, value)? } else { Zone::find(value)? };
             Ok(Some((op, sk, zone)))
         }
     });
@@ -130,6 +130,22 @@ impl Zone {
             (Some(policy), Some(usage)) => Ok(Self { slot, policy, usage }),
             _ => Err(Refusal::ZoneUnknown),
         }
+    }
+
+    /// The zone of a key, also if it has left the configuration while the socket is one of its live WebSockets: what was
+    /// admitted can always be released.
+    #[inline(always)]
+    fn of_admitted(sk: *mut bpf_sock, key: u64) -> Result<Self, Refusal> {
+        let (flags, slot) = known(tags::find(sk));
+        if flags & ADMITTED != 0
+            && let (Some(policy), Some(usage)) = (maps::policy(slot), maps::usage(slot))
+        {
+            // SAFETY: records live as long as their maps.
+            if unsafe { atomic::load(&raw const (*policy).key) } == key {
+                return Ok(Self { slot, policy, usage });
+            }
+        }
+        Self::find(key)
     }
 
     #[inline(always)]
@@ -309,6 +325,9 @@ fn move_to(
     zone.take_socket()?;
     if counted && let Some(usage) = maps::usage(slot) {
         books::leave(usage);
+        if flags & UNCONNECTED != 0 {
+            books::connected(usage);
+        }
     }
     // SAFETY: the tag lives as long as its socket, which is locked.
     unsafe {

@@ -68,6 +68,10 @@ impl Kernel {
             Some(host) => check(host, &settings, &cgroup, netns)?,
             None => false,
         };
+        if !adopted {
+            // An agent that died while it made the instance may have left some pins: nothing of them was in use.
+            dir.clear()?;
+        }
         let mut object = load(&dir, &settings, netns)?;
         let zones = Arc::new(ZoneMemory::new(&object)?);
         let host = Arc::new(HostMemory::new(&object)?);

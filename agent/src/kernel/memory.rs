@@ -112,11 +112,10 @@ impl ZoneMemory {
         set(offset_of!(ZonePolicy, key), policy.key);
     }
 
-    /// Everything that the kernel counted for a slot.
+    /// Everything that the kernel counted for a slot, raw: totals before gauges, as the audit needs them.
     pub fn usage(&self, slot: u32) -> ZoneUsage {
         let get = |offset| self.usage.get(slot, offset);
         ZoneUsage {
-            // Totals before gauges: see `audit`.
             joined_total: get(offset_of!(ZoneUsage, joined_total)),
             left_total: get(offset_of!(ZoneUsage, left_total)),
             admitted_total: get(offset_of!(ZoneUsage, admitted_total)),
@@ -135,12 +134,9 @@ impl ZoneMemory {
         }
     }
 
-    /// Live kernel sockets and live WebSockets of a slot.
-    pub fn live(&self, slot: u32) -> (u64, u64) {
-        (
-            self.usage.get(slot, offset_of!(ZoneUsage, sockets)),
-            self.usage.get(slot, offset_of!(ZoneUsage, websockets)),
-        )
+    /// Live kernel sockets of a slot.
+    pub fn sockets(&self, slot: u32) -> u64 {
+        at_least_zero(self.usage.get(slot, offset_of!(ZoneUsage, sockets)))
     }
 
     /// The high-water mark of live WebSockets since the last call; afterwards it stands at what is live now.
@@ -149,10 +145,10 @@ impl ZoneMemory {
     pub fn take_peak(&self, slot: u32) -> u64 {
         let live = self.usage.word(slot, offset_of!(ZoneUsage, websockets));
         let mark = self.usage.word(slot, offset_of!(ZoneUsage, websockets_peak));
-        let now = live.load(SeqCst);
+        let now = at_least_zero(live.load(SeqCst));
         let peak = mark.swap(now, SeqCst).max(now);
         // Admissions between the two steps may have raised the mark that was just taken away.
-        mark.fetch_max(live.load(SeqCst), SeqCst);
+        mark.fetch_max(at_least_zero(live.load(SeqCst)), SeqCst);
         peak
     }
 
@@ -169,6 +165,11 @@ impl ZoneMemory {
             self.usage.word(slot, word * 8).store(0, SeqCst);
         }
     }
+}
+
+/// A gauge as people see it. Below 0 it is a fault that the audit finds; until then it is not told as 2^64 less something.
+pub fn at_least_zero(gauge: u64) -> u64 {
+    if (gauge as i64) < 0 { 0 } else { gauge }
 }
 
 /// The host's record.

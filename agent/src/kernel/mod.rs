@@ -17,10 +17,10 @@ mod tables;
 
 pub use error::KernelError;
 pub use load::{Kernel, Settings};
-pub use memory::{HostMemory, ZoneMemory};
+pub use memory::{HostMemory, ZoneMemory, at_least_zero};
 pub use pins::cgroup2_mount;
 pub use pins::unload;
 pub use programs::ProgramRun;
 pub use sock_diag::{SocketSeen, list_sockets};
 pub use sys::rcu_grace_period;
-pub use tables::{MapFill, Tables, listener_bytes};
+pub use tables::{MapFill, Tables, listener_key};

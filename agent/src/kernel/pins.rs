@@ -8,7 +8,10 @@ use std::{
 
 use nix::{
     fcntl::{Flock, FlockArg},
-    sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs},
+    sys::{
+        socket::{AddressFamily, SockFlag, SockType},
+        statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs},
+    },
 };
 use weir_common::names;
 
@@ -30,11 +33,31 @@ impl InstanceDir {
             return Err(KernelError::NoBpffs { path: root.to_owned() });
         }
         let path = instance_path(instance);
+        let running = || KernelError::Running { instance: instance.to_owned() };
         fs::create_dir_all(&path).map_err(pin("make", &path))?;
         let dir = fs::File::open(&path).map_err(pin("open", &path))?;
-        let lock = Flock::lock(dir, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| KernelError::Running { instance: instance.to_owned() })?;
+        let opened = dir.metadata().map_err(pin("open", &path))?.ino();
+        let lock = Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|_| running())?;
+        // An unload may have removed the folder between the two steps: then the lock is on nothing.
+        if fs::metadata(&path).map(|now| now.ino()).ok() != Some(opened) {
+            return Err(running());
+        }
         Ok(Self { path, _lock: lock })
+    }
+
+    /// Removes every pin: programs are detached, maps go.
+    pub fn clear(&self) -> Result<(), KernelError> {
+        // Links first: no program may run on maps that are half gone.
+        let links = names::PROGRAMS.iter().map(|name| self.link(name));
+        for pinned in links.chain(names::PINNED_MAPS.iter().map(|name| self.map(name))) {
+            match fs::remove_file(&pinned) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(pin("remove", &pinned)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Where a map is pinned.
@@ -64,16 +87,7 @@ pub fn unload(instance: &str) -> Result<bool, KernelError> {
         return Ok(false);
     }
     let dir = InstanceDir::claim(instance)?;
-    // Links first: no program may run on maps that are half gone.
-    let links = names::PROGRAMS.iter().map(|name| dir.link(name));
-    for pinned in links.chain(names::PINNED_MAPS.iter().map(|name| dir.map(name))) {
-        match fs::remove_file(&pinned) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(pin("remove", &pinned)(error));
-            }
-            _ => {}
-        }
-    }
+    dir.clear()?;
     fs::remove_dir(&path).map_err(pin("remove", &path))?;
     // The folder above is shared with other instances; it goes with the last of them.
     let _ = fs::remove_dir(Path::new(ROOT).join("weir"));
@@ -124,7 +138,7 @@ pub fn netns_cookie() -> io::Result<u64> {
     /// `include/uapi/asm-generic/socket.h`; not in `libc` for every architecture.
     const SO_NETNS_COOKIE: libc::c_int = 71;
     let socket =
-        std::net::UdpSocket::bind("127.0.0.1:0").or_else(|_| std::net::UdpSocket::bind("[::1]:0"))?;
+        nix::sys::socket::socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut cookie = 0_u64;
     let mut len = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the descriptor is open, value and length are live and of the stated size.

@@ -1,8 +1,9 @@
 //! The kernel's own list of TCP sockets, with weir's tag of each: `NETLINK_SOCK_DIAG` with
 //! `INET_DIAG_REQ_SK_BPF_STORAGES` (Linux 5.10; needs `CAP_BPF` and `CAP_NET_ADMIN`).
 //!
-//! The list is not a snapshot: the kernel walks its hash table while sockets come and go. Time-wait minisockets and
-//! pending requests are not sockets and are left out; a socket that is not connected yet is in no table and cannot be seen.
+//! The list is not a snapshot: the kernel walks its hash table while sockets come and go. Time-wait minisockets (which the
+//! kernel lists by the state that they stand for) and pending requests are not sockets and are left out; a socket that has
+//! no port yet is in no table and cannot be seen.
 
 use std::{
     io,
@@ -10,7 +11,10 @@ use std::{
 };
 
 use aya::maps::MapData;
-use weir_common::socket::SocketTag;
+use weir_common::{
+    listener::{ListenerKey, mapped},
+    socket::SocketTag,
+};
 
 const NETLINK_SOCK_DIAG: libc::c_int = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -33,9 +37,7 @@ const STATES: u32 = (1 << 1) | (1 << 2) | (1 << 3) | (1 << 4) | (1 << 5) | (1 <<
 /// One socket of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketSeen {
-    /// IPv4 addresses are IPv4-mapped.
-    pub local_address: [u8; 16],
-    pub local_port: u16,
+    pub local: ListenerKey,
     /// TCP state, as `include/net/tcp_states.h` numbers them.
     pub state: u8,
     pub tag: Option<SocketTag>,
@@ -143,7 +145,9 @@ fn messages(mut bytes: &[u8], each: &mut impl FnMut(SocketSeen)) -> io::Result<b
                 }
                 return Ok(true);
             }
-            SOCK_DIAG_BY_FAMILY if body.len() >= DIAG_MESSAGE => each(socket_seen(body)),
+            SOCK_DIAG_BY_FAMILY if body.len() >= DIAG_MESSAGE => {
+                socket_seen(body).into_iter().for_each(&mut *each)
+            }
             _ => {}
         }
         bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
@@ -151,15 +155,21 @@ fn messages(mut bytes: &[u8], each: &mut impl FnMut(SocketSeen)) -> io::Result<b
     Ok(false)
 }
 
-fn socket_seen(body: &[u8]) -> SocketSeen {
+/// `None` for what is no socket any more.
+fn socket_seen(body: &[u8]) -> Option<SocketSeen> {
+    /// What `inet_twsk_diag_fill` (`net/ipv4/inet_diag.c`) says the running timer is.
+    const TIME_WAIT_TIMER: u8 = 3;
     // family, state, timer, retrans, then `struct inet_diag_sockid`: ports in network byte order, addresses.
-    let family = body[0];
-    let local_port = u16::from_be_bytes([body[4], body[5]]);
-    let mut local_address = [0; 16];
-    local_address.copy_from_slice(&body[8..24]);
-    if i32::from(family) == libc::AF_INET {
-        local_address = weir_common::listener::mapped([body[8], body[9], body[10], body[11]]);
+    let (family, state, timer) = (body[0], body[1], body[2]);
+    if timer == TIME_WAIT_TIMER {
+        return None;
     }
+    let address = if i32::from(family) == libc::AF_INET {
+        mapped(u32_at(body, 8))
+    } else {
+        [u32_at(body, 8), u32_at(body, 12), u32_at(body, 16), u32_at(body, 20)]
+    };
+    let local = ListenerKey { address, port: u32::from(u16::from_be_bytes([body[4], body[5]])) };
     let tag = attributes(&body[DIAG_MESSAGE..])
         .filter(|(kind, _)| *kind == INET_DIAG_SK_BPF_STORAGES)
         .flat_map(|(_, storages)| attributes(storages))
@@ -167,7 +177,7 @@ fn socket_seen(body: &[u8]) -> SocketSeen {
         .flat_map(|(_, storage)| attributes(storage))
         .find(|(kind, value)| *kind == SK_DIAG_BPF_STORAGE_MAP_VALUE && value.len() >= size_of::<SocketTag>())
         .map(|(_, value)| SocketTag { slot: u32_at(value, 0), flags: u32_at(value, 4) });
-    SocketSeen { local_address, local_port, state: body[1], tag }
+    Some(SocketSeen { local, state, tag })
 }
 
 /// The attributes of a byte string: type without flags, content. A faulty length ends them.
@@ -213,19 +223,27 @@ mod tests {
     fn a_socket_with_its_tag_is_read() {
         let mut tag = 5_u32.to_ne_bytes().to_vec();
         tag.extend(3_u32.to_ne_bytes());
-        let seen = socket_seen(&diag_body(&tag));
-        assert_eq!(seen.local_port, 8080);
-        assert_eq!(seen.local_address, weir_common::listener::mapped([192, 0, 2, 7]));
+        let seen = socket_seen(&diag_body(&tag)).unwrap();
+        let address = mapped(u32::from_ne_bytes([192, 0, 2, 7]));
+        assert_eq!(seen.local, ListenerKey { address, port: 8080 });
         assert_eq!(seen.tag, Some(SocketTag { slot: 5, flags: 3 }));
     }
 
     #[test]
     fn a_socket_without_a_tag_and_faulty_attributes_are_no_tag() {
-        assert_eq!(socket_seen(&diag_body(&[])[..DIAG_MESSAGE]).tag, None);
-        assert_eq!(socket_seen(&diag_body(&[1, 2, 3, 4])).tag, None);
+        assert_eq!(socket_seen(&diag_body(&[])[..DIAG_MESSAGE]).unwrap().tag, None);
+        assert_eq!(socket_seen(&diag_body(&[1, 2, 3, 4])).unwrap().tag, None);
         let mut body = diag_body(&[0; 8]);
         body[DIAG_MESSAGE..DIAG_MESSAGE + 2].copy_from_slice(&u16::MAX.to_ne_bytes());
-        assert_eq!(socket_seen(&body).tag, None);
+        assert_eq!(socket_seen(&body).unwrap().tag, None);
+    }
+
+    #[test]
+    fn a_time_wait_leftover_is_no_socket() {
+        let mut body = diag_body(&[]);
+        body[1] = 5; // It stands for FIN_WAIT2.
+        body[2] = 3;
+        assert_eq!(socket_seen(&body), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError},
 };
 use weir_common::{
-    listener::{ANY_V4, Listener, ListenerKey, mapped},
+    listener::{Address, Listener, ListenerKey, mapped, words},
     names,
     zone::{UNATTRIBUTED, ZoneKey},
 };
@@ -164,17 +164,11 @@ fn take(object: &mut Ebpf, name: &'static str) -> Result<(Map, u32), KernelError
     }
 }
 
-fn listener_key(address: &SocketAddr) -> ListenerKey {
-    let (octets, port) = listener_bytes(address);
-    ListenerKey::new(octets, port)
-}
-
 /// A listening address as the kernel programs see it.
-pub fn listener_bytes(address: &SocketAddr) -> ([u8; 16], u16) {
-    let octets = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => ANY_V4,
-        IpAddr::V4(ip) => mapped(ip.octets()),
-        IpAddr::V6(ip) => ip.octets(),
+pub fn listener_key(address: &SocketAddr) -> ListenerKey {
+    let words: Address = match address.ip() {
+        IpAddr::V4(ip) => mapped(u32::from_ne_bytes(ip.octets())),
+        IpAddr::V6(ip) => words(ip.octets()),
     };
-    (octets, address.port())
+    ListenerKey { address: words, port: u32::from(address.port()) }
 }
