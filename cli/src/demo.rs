@@ -36,7 +36,11 @@ use self::{
     performance::Performance,
     scenario::ROLES,
 };
-use crate::{failure, neighbours, output, signals::Stop, supervisor::Pair};
+use crate::{
+    failure, neighbours, output,
+    signals::Stop,
+    supervisor::{Pair, Role},
+};
 
 /// See weir at work: agent, proxy, origins and clients on the loopback address, and what the kernel counts.
 ///
@@ -133,13 +137,12 @@ fn nobody_counts_yet(house: &House) -> anyhow::Result<()> {
 fn with_logs(error: &anyhow::Error, house: &House) -> anyhow::Error {
     const LINES: usize = 8;
     let mut text = failure::describe(error);
-    for role in ["agent", "proxy"] {
-        let log =
-            std::fs::read_to_string(house.folder().join(role).with_extension("log")).unwrap_or_default();
+    for role in [Role::Agent, Role::Proxy] {
+        let log = house.log(role);
         let lines: Vec<_> = log.lines().collect();
         let last = &lines[lines.len().saturating_sub(LINES)..];
         if !last.is_empty() {
-            text.push_str(&format!("\nlast lines of weir {role}:\n  {}", last.join("\n  ")));
+            text.push_str(&format!("\nlast lines of {role}:\n  {}", last.join("\n  ")));
         }
     }
     anyhow::Error::msg(text)

@@ -11,7 +11,7 @@ use std::{
     future::pending,
     io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -56,8 +56,13 @@ pub enum Role {
 }
 
 impl Role {
+    /// Where its log lines go, if they go to a folder.
+    pub fn log_file(self, folder: &Path) -> PathBuf {
+        folder.join(self.name()).with_extension("log")
+    }
+
     /// The subcommand, and the name of the log file.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
             Self::Proxy => "proxy",
@@ -159,7 +164,7 @@ impl Member {
         command.arg("--config").arg(&launch.config);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         if let Some(folder) = &launch.log_folder {
-            let path = folder.join(role.name()).with_extension("log");
+            let path = role.log_file(folder);
             let log = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
             command.stderr(log);
         }

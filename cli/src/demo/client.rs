@@ -39,7 +39,7 @@ pub enum News {
 /// Longest time for an upgrade.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest time for a closing handshake.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Small buffers: a thousand clients live in this process. Every message is written at once.
 pub fn small() -> WebSocketConfig {
@@ -67,6 +67,13 @@ pub async fn visit(
         }
         Ok(Err(Error::Http(response))) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
             tell(News::Refused);
+            match reason(response.body().as_deref().unwrap_or_default()) {
+                Some(reason) if CAPS.contains(&reason.as_str()) => {}
+                reason => {
+                    let reason = reason.as_deref().unwrap_or("no reason");
+                    tell(News::Failed(format!("an upgrade was answered 503 with {reason}")));
+                }
+            }
         }
         Ok(Err(Error::Http(response))) => {
             tell(News::Failed(format!("an upgrade was answered {}", response.status())))
@@ -74,6 +81,18 @@ pub async fn visit(
         Ok(Err(error)) => tell(News::Failed(format!("no upgrade: {error}"))),
         Err(_) => tell(News::Failed(format!("no answer to an upgrade within {} s", PATIENCE.as_secs()))),
     }
+}
+
+/// Why a 503 is what a zone above its cap gets.
+const CAPS: [&str; 3] = ["abuse_cap", "socket_cap", "limit"];
+
+/// What weir gives as the reason (problem+json).
+fn reason(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Problem {
+        reason: String,
+    }
+    serde_json::from_slice(body).ok().map(|Problem { reason }| reason)
 }
 
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;

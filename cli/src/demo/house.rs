@@ -21,6 +21,7 @@ use super::{
     client::Way,
     scenario::{PLANS, ROLES},
 };
+use crate::supervisor::Role;
 
 /// The instance that the demo has to itself.
 pub const INSTANCE: &str = "demo";
@@ -108,6 +109,22 @@ impl House {
     /// The configuration's file.
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("weir.toml")
+    }
+
+    /// What agent and proxy have logged that is more than information.
+    pub fn warnings(&self) -> Vec<String> {
+        const LINES: usize = 10;
+        let warnings = |role: Role| {
+            let log = self.log(role);
+            let serious = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+            serious.map(|line| format!("{role}: {line}")).take(LINES).collect::<Vec<_>>()
+        };
+        [Role::Agent, Role::Proxy].into_iter().flat_map(warnings).collect()
+    }
+
+    /// All that one of them has logged.
+    pub fn log(&self, role: Role) -> String {
+        fs::read_to_string(role.log_file(self.folder())).unwrap_or_default()
     }
 
     /// How clients reach the proxy.

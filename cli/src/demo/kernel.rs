@@ -83,7 +83,7 @@ impl Kernel {
     pub async fn until(
         &mut self,
         patience: Duration,
-        done: impl Fn(&[ZoneRecord]) -> bool,
+        mut done: impl FnMut(&[ZoneRecord]) -> bool,
     ) -> Result<bool, AdminError> {
         let deadline = Instant::now() + patience;
         let mut ticks = interval(ASK_INTERVAL);

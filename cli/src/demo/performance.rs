@@ -4,6 +4,8 @@ use std::{collections::HashMap, process::ExitCode, sync::atomic::Ordering::Relax
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
+use weir_agent::ZoneRecord;
+
 use super::{
     crowd::{Crowd, Phase},
     house::House,
@@ -114,7 +116,11 @@ impl Performance<'_> {
                 () = stop.requested() => return Ok(()),
                 error = pair.failure() => return Err(error),
             }
-            let events = match kernel.look().await {
+            let looked = tokio::select! {
+                looked = kernel.look() => looked,
+                () = stop.requested() => return Ok(()),
+            };
+            let events = match looked {
                 Ok(events) => events,
                 Err(error) => return Err(cause(pair, error).await),
             };
@@ -138,20 +144,32 @@ impl Performance<'_> {
     /// Has the clients hold still, compares, and has them leave.
     async fn compare(&self, crowd: &mut Crowd, kernel: &mut Kernel) -> Result<Verdict, AdminError> {
         crowd.settle(Phase::Hold).await;
-        // What guests do nobody can hold; what they have done is read together with the kernel's numbers.
-        kernel.until(PATIENCE, |zones| all_agree(zones, &self.witnesses(crowd))).await?;
-        let (zones, witnesses) = (kernel.zones.clone(), self.witnesses(crowd));
+        // What guests do nobody can hold: what they have done by then is read each time.
+        let mut witnesses = HashMap::new();
+        let agree = |zones: &[ZoneRecord]| {
+            witnesses = self.witnesses(crowd);
+            all_agree(zones, &witnesses)
+        };
+        kernel.until(PATIENCE, agree).await?;
+        let zones = kernel.zones.clone();
         // The audit that may be on its way saw some of the movement before.
         let audit = kernel.audit(2, PATIENCE).await?;
         crowd.settle(Phase::Leave).await;
-        let left = |zones: &[weir_agent::ZoneRecord]| -> u64 {
+        let left = |zones: &[ZoneRecord]| -> u64 {
             zones.iter().filter(|zone| zone.zone != GUEST).map(|zone| zone.websockets).sum()
         };
         kernel.until(PATIENCE, |zones| left(zones) == 0).await?;
         let failures = crowd.tallies().into_iter().filter_map(|(zone, tally)| {
             Some(format!("{zone}: {} clients failed, one because {}", tally.failed, tally.failure?))
         });
-        Ok(Verdict { left: left(&kernel.zones), failures: failures.collect(), zones, witnesses, audit })
+        Ok(Verdict {
+            left: left(&kernel.zones),
+            failures: failures.collect(),
+            warnings: self.house.warnings(),
+            zones,
+            witnesses,
+            audit,
+        })
     }
 
     /// What the zones' clients saw; of guests, what their origin saw.

@@ -68,12 +68,17 @@ pub struct Verdict {
     pub left: u64,
     /// What went wrong for clients, each with its zone.
     pub failures: Vec<String>,
+    /// What agent and proxy warn of.
+    pub warnings: Vec<String>,
 }
 
 impl Verdict {
-    /// True if all numbers agree and nothing is left.
+    /// True if all numbers agree, nothing is left, and every client got what it should.
     pub fn holds(&self) -> bool {
-        all_agree(&self.zones, &self.witnesses) && self.drift() == Some(0) && self.left == 0
+        all_agree(&self.zones, &self.witnesses)
+            && self.drift() == Some(0)
+            && self.left == 0
+            && self.failures.is_empty()
     }
 
     fn drift(&self) -> Option<u64> {
@@ -83,7 +88,10 @@ impl Verdict {
     /// The summary for people.
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = vec![
-            Line::new(Style::Strong, "the kernel's numbers, and what the clients saw themselves"),
+            Line::new(
+                Style::Strong,
+                "the kernel counts: admitted, refused, live; its clients saw: 101s, 503s, open",
+            ),
             Line::default(),
         ];
         lines.extend(self.table());
@@ -143,25 +151,24 @@ impl Verdict {
     }
 
     fn complaints(&self) -> Vec<Line> {
-        let differing = self.witnesses.iter().flat_map(|(name, witness)| {
-            let zone = self.zones.iter().find(|zone| zone.zone == *name);
-            let found = zone.map_or_else(
-                || vec!["the kernel has no such zone".to_owned()],
-                |zone| disagreements(zone, witness),
-            );
-            found.into_iter().map(move |what| format!("{name}: {what}"))
-        });
-        let mut complaints: Vec<_> = differing.chain(self.failures.iter().cloned()).collect();
-        complaints.sort_unstable();
-        if self
-            .zones
-            .iter()
-            .zip(complaints.first())
-            .any(|(zone, _)| zone.zone == GUEST && zone.admitted_total > 0)
-        {
-            complaints.push(format!("(clients of your own are foreseen in {GUEST} alone)"));
+        let mut bad: Vec<String> = self.failures.clone();
+        let mut strangers = false;
+        for (name, witness) in &self.witnesses {
+            let Some(zone) = self.zones.iter().find(|zone| zone.zone == *name) else {
+                bad.push(format!("{name}: the kernel has no such zone"));
+                continue;
+            };
+            bad.extend(disagreements(zone, witness).into_iter().map(|what| format!("{name}: {what}")));
+            strangers |= zone.admitted_total > witness.admitted;
         }
-        complaints.into_iter().map(|text| Line::new(Style::Bad, text)).collect()
+        bad.sort_unstable();
+        let mut lines: Vec<_> = bad.into_iter().map(|text| Line::new(Style::Bad, text)).collect();
+        if strangers {
+            let text = format!("(clients of your own are expected in {GUEST} alone)");
+            lines.push(Line::new(Style::Plain, text));
+        }
+        lines.extend(self.warnings.iter().map(|text| Line::new(Style::Warn, text)));
+        lines
     }
 
     fn audit_line(&self) -> Line {
@@ -186,8 +193,10 @@ impl Verdict {
                 .get(zone.zone.as_str())
                 .is_some_and(|witness| disagreements(zone, witness).is_empty())
         });
-        let text = format!("checked: {} of {} zones agree", agreeing.count(), self.witnesses.len());
-        Line::new(if self.holds() { Style::Good } else { Style::Bad }, text)
+        let (agreeing, all) = (agreeing.count(), self.witnesses.len());
+        let but = if !self.holds() && agreeing == all { ", but see above" } else { "" };
+        let style = if self.holds() { Style::Good } else { Style::Bad };
+        Line::new(style, format!("checked: {agreeing} of {all} zones agree{but}"))
     }
 }
 
@@ -206,6 +215,7 @@ mod tests {
             audit: Some(Audit { sockets: 10, untracked: 0, drift: 0 }),
             left: 0,
             failures: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -251,6 +261,11 @@ mod tests {
         assert!(!Verdict { audit: None, ..verdict() }.holds());
         assert!(!Verdict { left: 1, ..verdict() }.holds());
         assert!(!Verdict { zones: Vec::new(), ..verdict() }.holds());
+
+        let failed = Verdict { failures: vec!["a: a tunnel broke".to_owned()], ..verdict() };
+        assert!(!failed.holds());
+        assert_eq!(last_line(&failed), "checked: 1 of 1 zones agree, but see above");
+        assert!(Verdict { warnings: vec!["proxy: slow".to_owned()], ..verdict() }.holds());
     }
 
     #[test]
