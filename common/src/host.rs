@@ -24,5 +24,7 @@ pub struct HostUsage {
     /// Compare-and-swap loops that were given up under contention; the step was then done in a way that may refuse
     /// one too many, and never admits one too many.
     pub contended_total: u64,
-    pub reserved: [u64; 2],
+    /// Always 0, which the verifier does not know: see `opaque` in the kernel programs' books.
+    pub zero: u64,
+    pub reserved: u64,
 }

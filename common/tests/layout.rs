@@ -35,7 +35,7 @@ fn structs_have_the_layout_of_abi_version_1() {
     layout!(Listener, size 8, align 4, slot @ 0, flags @ 4);
     layout!(Event, size 40, align 8, at_ns @ 0, zone_key @ 8, websockets @ 16, bound @ 24, kind @ 32, reason @ 36);
     layout!(HostUsage, size 192, align 64, abi_version @ 0, netns_cookie @ 8, cgroup_id @ 16, refused @ 24,
-        events_lost @ 152, untracked_total @ 160, contended_total @ 168, reserved @ 176);
+        events_lost @ 152, untracked_total @ 160, contended_total @ 168, zero @ 176, reserved @ 184);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! that BPF's fetching atomics have anyway (full barriers).
 
 /// Tries of a compare-and-swap loop before its caller does without; a failed try means that another CPU made progress.
-pub const TRIES: u32 = 64;
+pub const TRIES: u32 = 16;
 
 #[cfg(target_arch = "bpf")]
 mod imp {

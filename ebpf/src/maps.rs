@@ -1,5 +1,7 @@
 //! Every map, private beside its accessors. Names are `common::names`'s, sizes are set when the agent loads the object.
 
+use core::{mem::MaybeUninit, ptr::write_volatile};
+
 use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
@@ -9,7 +11,7 @@ use aya_ebpf::{
 use weir_common::{
     event::Event,
     host::HostUsage,
-    listener::{Listener, ListenerKey},
+    listener::{Address, Listener, ListenerKey},
     socket::SocketTag,
     zone::{ZonePolicy, ZoneUsage},
 };
@@ -67,8 +69,23 @@ pub fn host() -> Option<*mut HostUsage> {
     WEIR_HOST.get_ptr_mut(0)
 }
 
+/// The slot of the sockets that are accepted on this address.
+///
+/// The key is written word by word: LLVM makes a call of `memset` of 16 zero bytes, whose loop the verifier (seen on Linux
+/// 6.18) allows with `CAP_PERFMON` only: "pointer arithmetic with it prohibited for !root".
 #[inline(always)]
-pub fn listener(key: &ListenerKey) -> Option<u32> {
+pub fn listener(address: Address, port: u32) -> Option<u32> {
+    let mut key = MaybeUninit::<ListenerKey>::uninit();
+    let fields = key.as_mut_ptr();
+    // SAFETY: every field is written before the key is read; the writes are inside of it.
+    let key = unsafe {
+        write_volatile(&raw mut (*fields).address[0], address[0]);
+        write_volatile(&raw mut (*fields).address[1], address[1]);
+        write_volatile(&raw mut (*fields).address[2], address[2]);
+        write_volatile(&raw mut (*fields).address[3], address[3]);
+        write_volatile(&raw mut (*fields).port, port);
+        key.assume_init_ref()
+    };
     WEIR_LISTENERS.get_ptr(key).map(|listener| {
         // SAFETY: one aligned load of a value that the agent replaces whole.
         unsafe { (*listener).slot }

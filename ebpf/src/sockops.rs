@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use weir_common::{
-    listener::{ANY_V4, ANY_V6, Address, ListenerKey, is_mapped, mapped},
+    listener::{ANY_V4, ANY_V6, Address, is_mapped, mapped},
     socket::{COUNTED, LOCAL_CLOSED, PEER_CLOSED, SocketTag, UNCONNECTED},
 };
 
@@ -69,15 +69,15 @@ fn listener_slot(ctx: &SockOpsContext) -> Option<u32> {
         AF_INET6 => local_ip6(ctx),
         _ => return None,
     };
-    if let Some(slot) = maps::listener(&ListenerKey { address, port }) {
+    if let Some(slot) = maps::listener(address, port) {
         return Some(slot);
     }
     if is_mapped(&address)
-        && let Some(slot) = maps::listener(&ListenerKey { address: ANY_V4, port })
+        && let Some(slot) = maps::listener(ANY_V4, port)
     {
         return Some(slot);
     }
-    maps::listener(&ListenerKey { address: ANY_V6, port })
+    maps::listener(ANY_V6, port)
 }
 
 /// The verifier (seen on Linux 6.18) takes no 8-byte load of this field, which LLVM makes of two of its words unless each is

@@ -195,13 +195,18 @@ impl Zone {
     fn refuse(&self, refusal: Refusal) {
         books::refused(self.usage, refusal);
         if refusal.is_admission() {
+            // Both are loaded before one is chosen: see `books::opaque`.
             // SAFETY: as above.
-            let bound = unsafe {
-                match refusal {
-                    Refusal::SocketCap => atomic::load(&raw const (*self.policy).socket_cap),
-                    Refusal::AbuseCap => atomic::load(&raw const (*self.policy).abuse_cap),
-                    _ => 0,
-                }
+            let (socket_cap, abuse_cap) = unsafe {
+                (
+                    atomic::load(&raw const (*self.policy).socket_cap),
+                    atomic::load(&raw const (*self.policy).abuse_cap),
+                )
+            };
+            let bound = match refusal {
+                Refusal::SocketCap => socket_cap,
+                Refusal::AbuseCap => abuse_cap,
+                _ => 0,
             };
             events::refused(self.policy, self.usage, refusal, bound);
         }
@@ -284,6 +289,9 @@ fn admit(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
 fn release(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
     let tag = tags::find(sk);
     let (flags, slot) = known(tag);
+    if flags & DEAD != 0 {
+        return Err(Refusal::SocketClosed);
+    }
     let (true, Some(tag)) = (flags & ADMITTED != 0, tag) else { return Err(Refusal::NotAdmitted) };
     if slot != zone.slot {
         return Err(Refusal::OtherZone);
