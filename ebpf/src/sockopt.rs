@@ -277,9 +277,6 @@ fn admit(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
         // SAFETY: records live as long as their maps. Nothing was recorded of this admission yet but the gauge.
         unsafe { atomic::decrement(&raw mut (*zone.usage).websockets) };
         return Err(refusal);
-    } else if fresh & UNCONNECTED != 0 {
-        // SAFETY: as above.
-        unsafe { atomic::increment(&raw mut (*zone.usage).unconnected) };
     }
     zone.admitted(websockets);
     Ok(())
@@ -331,6 +328,11 @@ fn move_to(
         None => tags::find_or_make(sk, SocketTag { slot: zone.slot, flags: 0 }).ok_or(Refusal::NoMemory)?,
     };
     zone.take_socket()?;
+    let flags = if counted { flags | (fresh & ADMITTED) } else { fresh };
+    if flags & UNCONNECTED != 0 {
+        // SAFETY: records live as long as their maps.
+        unsafe { atomic::increment(&raw mut (*zone.usage).unconnected) };
+    }
     if counted && let Some(usage) = maps::usage(slot) {
         books::leave(usage);
         if flags & UNCONNECTED != 0 {
@@ -340,7 +342,7 @@ fn move_to(
     // SAFETY: the tag lives as long as its socket, which is locked.
     unsafe {
         (*tag).slot = zone.slot;
-        (*tag).flags = if counted { flags | (fresh & ADMITTED) } else { fresh };
+        (*tag).flags = flags;
     }
     Ok(())
 }
