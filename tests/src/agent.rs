@@ -92,7 +92,8 @@ impl Agent {
     /// All live sockets of our listeners, of zones or not attributed.
     pub fn sockets(&self) -> u64 {
         let reply = self.zones();
-        reply.unattributed_sockets + reply.zones.iter().map(|zone| zone.sockets).sum::<u64>()
+        // A count that went below zero must be seen as such, and not be an overflow here.
+        reply.zones.iter().fold(reply.unattributed_sockets, |sum, zone| sum.saturating_add(zone.sockets))
     }
 
     /// Waits until no socket and no WebSocket is counted anywhere.

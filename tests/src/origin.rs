@@ -78,15 +78,9 @@ pub fn listen(address: SocketAddr) -> TcpListener {
 async fn answer(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let head = request_head(&mut stream).await?;
-    let other = |status: &str| {
-        format!(
-            "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{BODY}",
-            BODY.len()
-        )
-    };
     match manner {
-        Manner::Ok200 => stream.write_all(other("200 OK").as_bytes()).await?,
-        Manner::Forbid403 => stream.write_all(other("403 Forbidden").as_bytes()).await?,
+        Manner::Ok200 => return decline(stream, "200 OK").await,
+        Manner::Forbid403 => return decline(stream, "403 Forbidden").await,
         Manner::HangUp => return Ok(()),
         Manner::Echo | Manner::Pour | Manner::Mute => stream.write_all(switch(&head).as_bytes()).await?,
     }
@@ -100,6 +94,18 @@ async fn answer(mut stream: TcpStream, manner: Manner) -> std::io::Result<()> {
             copy(&mut read, &mut write).await?;
             write.shutdown().await
         }
+    }
+}
+
+/// The same answer to this request and to every other that comes on the connection.
+async fn decline(mut stream: TcpStream, status: &str) -> std::io::Result<()> {
+    let length = BODY.len();
+    loop {
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{BODY}"
+        );
+        stream.write_all(answer.as_bytes()).await?;
+        request_head(&mut stream).await?;
     }
 }
 

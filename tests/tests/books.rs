@@ -425,15 +425,15 @@ fn sockets_of_another_network_namespace_are_not_ours() {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("another namespace");
             weir_tests::ip("link set lo up");
             let listener = TcpListener::bind(HTTP).expect("the same address");
-            let (_client, accepted) = pair(&listener);
+            let connection = pair(&listener);
             let asked = [
-                sockopt::probe(&accepted, ABI_VERSION.into()),
-                sockopt::attribute(&accepted, A),
-                sockopt::admit(&accepted, A),
+                sockopt::probe(&connection.1, ABI_VERSION.into()),
+                sockopt::attribute(&connection.1, A),
+                sockopt::admit(&connection.1, A),
             ];
-            (asked, ss::accepted_on(HTTP.port()).len())
+            (asked, ss::accepted_on(HTTP.port()).len(), connection)
         });
-        let (asked, seen) = elsewhere.join().expect("what happened elsewhere");
+        let (asked, seen, _connection) = elsewhere.join().expect("what happened elsewhere");
         assert_eq!(asked, [Err(Errno::ENOPROTOOPT); 3], "as if no agent had ever been there");
         assert_eq!(seen, 1);
         assert_eq!(all_counts(&agent), before);
