@@ -28,6 +28,7 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::geteuid,
 };
+use weir_agent::KernelError;
 use weir_config::Config;
 
 use self::{
@@ -96,7 +97,10 @@ fn raise_descriptor_limit() {
 async fn perform(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let mut stop = Stop::listen_at_a_terminal()?;
     // What a demo left that was killed. One that runs holds the instance.
-    weir_agent::unload(INSTANCE).context("another demo may be running")?;
+    match weir_agent::unload(INSTANCE) {
+        Err(KernelError::Running { .. }) => bail!("another demo is running on this host: end it first"),
+        unloaded => drop(unloaded.context("what an earlier demo left cannot be removed")?),
+    }
     let wishes = Wishes { http: args.http, https: args.https, admin: args.admin };
     let ports = Ports::choose(wishes, |what| output::to_stderr(&format!("weir: {what}\n")))?;
     let mut origins = Vec::new();
