@@ -47,7 +47,7 @@ use crate::{
 ///
 /// Twelve zones on three plans: most are quiet, one has an occasional spike, one keeps spiking, one hits its abuse cap. On a
 /// terminal a live table, otherwise lines. Ctrl-C ends it: the clients hold still, the kernel's numbers are compared with
-/// their own, and nothing stays behind. The exit code is 1 if any number differs. Needs root, as the agent loads
+/// their own, and nothing stays behind. The exit code is 1 if any number differs or a client fails. Needs root, as the agent loads
 /// programs into the kernel.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]

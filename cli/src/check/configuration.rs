@@ -97,7 +97,12 @@ fn cgroup(config: &Config) -> Option<Finding> {
 
 /// Each zone's certificate, key and origin, as the proxy reads them; those that work in one line.
 fn serving(config: &Config) -> Vec<Finding> {
-    let faults: Vec<_> = config.zones.iter().filter_map(|zone| unusable(config, zone)).collect();
+    // Copied for every zone: without its lists it is small.
+    let mut bare =
+        Config { plans: Default::default(), zones: Vec::new(), sources: Vec::new(), ..config.clone() };
+    bare.proxy.http.clear();
+    bare.proxy.https.clear();
+    let faults: Vec<_> = config.zones.iter().filter_map(|zone| unusable(&bare, zone)).collect();
     if faults.is_empty() {
         let found = match config.zones.iter().filter(|zone| zone.tls.is_some()).count() {
             0 => "none needed: no zone has `tls`".to_owned(),
@@ -109,24 +114,9 @@ fn serving(config: &Config) -> Vec<Finding> {
     faults.into_iter().map(|fault| Finding::wrong("serving", fault, remedy)).collect()
 }
 
-/// Why the proxy could not serve this zone.
-fn unusable(config: &Config, zone: &Arc<Zone>) -> Option<String> {
-    // Without listeners nothing is bound.
-    let mut alone = Config { zones: vec![Arc::clone(zone)], ..config_without_lists(config) };
-    alone.proxy.http.clear();
-    alone.proxy.https.clear();
+/// Why the proxy could not serve this zone. `bare` has neither zones nor listeners, so that nothing is bound.
+fn unusable(bare: &Config, zone: &Arc<Zone>) -> Option<String> {
+    let alone = Config { zones: vec![Arc::clone(zone)], ..bare.clone() };
     let error = weir_proxy::bind(&alone).err()?;
     Some(failure::describe(&error.into()))
-}
-
-/// What is small of a configuration: it is copied for every zone.
-fn config_without_lists(config: &Config) -> Config {
-    Config {
-        instance: config.instance.clone(),
-        proxy: config.proxy.clone(),
-        agent: config.agent.clone(),
-        plans: Default::default(),
-        zones: Vec::new(),
-        sources: Vec::new(),
-    }
 }
