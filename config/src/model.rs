@@ -40,6 +40,10 @@ pub struct Proxy {
     pub connect_timeout: Duration,
     /// From the request to the origin's response headers; default 60 s.
     pub response_timeout: Duration,
+    /// A request or an answer of which nothing moves although something is due; default 60 s.
+    pub stall_timeout: Duration,
+    /// A tunnel of which one direction has ended and in the other of which nothing moves; default 1 h.
+    pub half_closed_timeout: Duration,
     /// How long live tunnels may go on after SIGTERM; default 30 s.
     pub drain_timeout: Duration,
     /// `Retry-After` of a 503 at a cap, in whole seconds; default 30 s.

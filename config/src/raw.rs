@@ -39,6 +39,8 @@ pub(crate) static PROXY: Keys = Keys {
         "keep_alive_timeout",
         "connect_timeout",
         "response_timeout",
+        "stall_timeout",
+        "half_closed_timeout",
         "drain_timeout",
         "retry_after",
     ],

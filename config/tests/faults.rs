@@ -106,7 +106,7 @@ fn an_error_prints_one_fault_after_the_other() {
     remedy: add http = ["0.0.0.0:80"] to [proxy], or https, or both
 /etc/weir/weir.toml:3:1: unknown key `usr` in [proxy]
     remedy: did you mean `user`? [proxy] has: http, https, user, accounting, forwarded, header_timeout, \
-tls_handshake_timeout, keep_alive_timeout, connect_timeout, response_timeout, drain_timeout, retry_after"#;
+tls_handshake_timeout, keep_alive_timeout, connect_timeout, response_timeout, stall_timeout, half_closed_timeout, drain_timeout, retry_after"#;
     assert_eq!(error.to_string(), expected.replace("\\\n", ""));
 }
 

@@ -48,6 +48,7 @@ fn everything_but_a_listener_has_a_default() {
     assert_eq!((proxy.header_timeout, proxy.tls_handshake_timeout), (seconds(10), seconds(10)));
     assert_eq!((proxy.keep_alive_timeout, proxy.connect_timeout), (seconds(75), seconds(5)));
     assert_eq!((proxy.response_timeout, proxy.drain_timeout), (seconds(60), seconds(30)));
+    assert_eq!((proxy.stall_timeout, proxy.half_closed_timeout), (seconds(60), seconds(3600)));
     assert_eq!(proxy.retry_after, seconds(30));
     let agent = config.agent;
     assert_eq!(agent.admin, "127.0.0.1:9464".parse().unwrap());
@@ -71,6 +72,8 @@ fn every_key_reaches_its_field() {
         keep_alive_timeout = "1m30s"
         connect_timeout = "250ms"
         response_timeout = "5s"
+        stall_timeout = "6s"
+        half_closed_timeout = "1d"
         drain_timeout = "0s"
         retry_after = "7s"
         [agent]
@@ -99,6 +102,7 @@ fn every_key_reaches_its_field() {
     assert_eq!((proxy.header_timeout, proxy.tls_handshake_timeout), (seconds(1), seconds(2)));
     assert_eq!((proxy.keep_alive_timeout, proxy.connect_timeout), (seconds(90), Duration::from_millis(250)));
     assert_eq!((proxy.response_timeout, proxy.drain_timeout), (seconds(5), Duration::ZERO));
+    assert_eq!((proxy.stall_timeout, proxy.half_closed_timeout), (seconds(6), seconds(86_400)));
     assert_eq!(proxy.retry_after, seconds(7));
     let agent = config.agent;
     assert_eq!((agent.admin, agent.ledger), ("[::1]:1".parse().unwrap(), "/etc/weir/ledger.db".into()));

@@ -30,7 +30,7 @@ use crate::{
     roster::Entry,
     server::Shared,
     service::{Client, HttpService},
-    stream::{ClientStream, Transport},
+    stream::{ClientStream, Socket, Transport},
     tls,
     tunnel::{Tunnel, task::Task},
 };
@@ -199,8 +199,9 @@ fn open_tunnel<T: Transport>(
 ) {
     let Switched { upstream, from_upstream, zone, admission } = switched;
     admission.keep();
-    let tunnel = Tunnel::new(downstream, from_downstream, upstream, from_upstream);
-    shared.roster.spawn(|entry| Task::new(tunnel, zone, shared.counters.clone(), entry));
+    let tunnel = Tunnel::new(downstream, from_downstream, Socket::new(upstream), from_upstream);
+    let half_closed = shared.routes.load().settings.half_closed_timeout;
+    shared.roster.spawn(|entry| Task::new(tunnel, half_closed, zone, shared.counters.clone(), entry));
 }
 
 /// Ends the connection cleanly. What comes after our FIN is read and dropped for a while: closing a socket with unread bytes

@@ -1,5 +1,7 @@
 //! The sockets as the rest of the proxy sees them: a client's socket, and what a tunnel may ask of any socket.
 
+mod socket;
+
 use std::{
     io,
     os::fd::{AsRawFd, RawFd},
@@ -14,22 +16,34 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
+pub(crate) use socket::{Failure, Peer, Socket};
+
 /// What a tunnel needs of either side.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Makes the coming close an abort: the peer gets a RST, and bytes that were not sent yet are dropped.
     fn abort_on_close(&self);
+
+    /// Waits for the failure of the socket, for times in which it is not read.
+    fn failure(&self) -> Failure;
 }
 
-impl Transport for TcpStream {
+impl Transport for Socket {
     fn abort_on_close(&self) {
-        // Fails only for a socket that is gone, whose peer knows.
-        let _ = self.set_zero_linger();
+        Self::abort_on_close(self);
+    }
+
+    fn failure(&self) -> Failure {
+        Self::failure(self)
     }
 }
 
 impl Transport for ClientStream {
     fn abort_on_close(&self) {
-        self.tcp.abort_on_close();
+        self.socket.abort_on_close();
+    }
+
+    fn failure(&self) -> Failure {
+        self.socket.failure()
     }
 }
 
@@ -37,12 +51,16 @@ impl<T: Transport> Transport for TlsStream<T> {
     fn abort_on_close(&self) {
         self.get_ref().0.abort_on_close();
     }
+
+    fn failure(&self) -> Failure {
+        self.get_ref().0.failure()
+    }
 }
 
 /// A client's TCP socket, whose descriptor the [`books`](crate::books) may name as long as it is open.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
-    tcp: TcpStream,
+    socket: Socket,
     descriptor: Arc<Descriptor>,
 }
 
@@ -68,8 +86,13 @@ impl Descriptor {
 
 impl ClientStream {
     pub fn new(tcp: TcpStream) -> Self {
-        let descriptor = Arc::new(Descriptor::new(&tcp));
-        Self { tcp, descriptor }
+        let socket = Socket::new(tcp);
+        let descriptor = Arc::new(Descriptor::new(&socket));
+        Self { socket, descriptor }
+    }
+
+    pub fn peer(&self) -> Peer {
+        self.socket.peer()
     }
 
     pub fn descriptor(&self) -> Arc<Descriptor> {
@@ -89,13 +112,13 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        Pin::new(&mut self.socket).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -103,18 +126,18 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

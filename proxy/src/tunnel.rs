@@ -7,6 +7,9 @@
 //! End of stream is passed on per direction, so a half-closed tunnel lives on. An error ends both directions at once; the
 //! error names the side that failed, so that [`Task`](task::Task) can abort the other side rather than end it cleanly.
 //!
+//! A side that is not read (its direction has ended, or the other side is stalled) is watched by the task for its failure:
+//! a dead client would otherwise hold its origin's connection for as long as the origin likes.
+//!
 //! Both directions move one scratch buffer at a time, in turn, and after [`STEPS`] turns the tunnel yields to the others of
 //! its worker: a bulk transfer starves neither the opposite direction nor other tunnels.
 
@@ -15,6 +18,7 @@ mod scratch;
 pub(crate) mod task;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::{
     fmt, io,
@@ -55,6 +59,13 @@ pub(crate) struct TunnelError {
     pub source: io::Error,
 }
 
+/// Sides from which no direction reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Unread {
+    downstream: bool,
+    upstream: bool,
+}
+
 /// Copies both ways until both directions have ended or a side fails. See the module's header.
 pub(crate) struct Tunnel<D, U> {
     pub downstream: D,
@@ -69,14 +80,25 @@ impl<D, U> Tunnel<D, U> {
         Self {
             downstream,
             upstream,
-            up: Direction::new(from_downstream),
-            down: Direction::new(from_upstream),
+            up: Direction::new(&from_downstream),
+            down: Direction::new(&from_upstream),
         }
     }
 
     /// Bytes read from downstream and from upstream so far.
     pub fn moved(&self) -> (u64, u64) {
         (self.up.bytes(), self.down.bytes())
+    }
+
+    /// Whose failure only a watch would see. Upstream is not watched while downstream has yet to take what upstream sent
+    /// before it failed.
+    fn unread(&self) -> Unread {
+        Unread { downstream: !self.up.reads(), upstream: self.down.is_done() }
+    }
+
+    /// One direction has ended and the other has not.
+    fn is_half_closed(&self) -> bool {
+        self.up.is_done() != self.down.is_done()
     }
 
     /// Bytes that the tunnel holds for sides that do not take them.

@@ -48,6 +48,8 @@ pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
         keep_alive_timeout: duration("keep_alive_timeout", 75),
         connect_timeout: duration("connect_timeout", 5),
         response_timeout: duration("response_timeout", 60),
+        stall_timeout: duration("stall_timeout", 60),
+        half_closed_timeout: duration("half_closed_timeout", 3600),
         drain_timeout: self::duration(
             section,
             "drain_timeout",

@@ -45,14 +45,26 @@ pub(super) struct Direction {
 }
 
 impl Direction {
-    /// `first` goes to the sink before anything that is read.
-    pub fn new(first: Bytes) -> Self {
+    /// `first` goes to the sink before anything that is read. It is copied: a view, even an empty one, would keep the buffer
+    /// that the handshake was read into for as long as the direction holds it.
+    pub fn new(first: &[u8]) -> Self {
+        let first = Bytes::copy_from_slice(first);
         Self { bytes: first.len() as u64, rest: first, phase: Phase::Open, unflushed: false }
     }
 
     /// Bytes taken from the source.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Its end has been passed on.
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// It waits for its source, so that a failure of the source will be seen.
+    pub fn reads(&self) -> bool {
+        self.phase == Phase::Open && self.rest.is_empty()
     }
 
     #[cfg(test)]

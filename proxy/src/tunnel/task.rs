@@ -1,16 +1,17 @@
 //! A tunnel as a task of its own: nothing of HTTP is left in it, and its end is told to whoever has to know.
 
 use std::{
+    io::ErrorKind,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tracing::debug;
 use weir_config::Zone;
 
-use super::{Side, Tunnel, TunnelError};
+use super::{Side, Tunnel, TunnelError, watch::Watch};
 use crate::{counters::Counters, roster::Entry, stream::Transport};
 
 /// Runs a [`Tunnel`] to its end. If a side fails, the other one is aborted, so that its peer does not take a broken
@@ -19,6 +20,8 @@ pub(crate) struct Task<D, U> {
     tunnel: Tunnel<D, U>,
     live: Live,
     opened: Instant,
+    watch: Option<Box<Watch>>,
+    half_closed_timeout: Duration,
     _entry: Entry,
 }
 
@@ -35,10 +38,24 @@ impl Drop for Live {
 }
 
 impl<D: Transport, U: Transport> Task<D, U> {
-    pub fn new(tunnel: Tunnel<D, U>, zone: Arc<Zone>, counters: Arc<Counters>, entry: Entry) -> Self {
+    /// A half-closed tunnel ends when nothing has moved for `half_closed_timeout`, or up to twice that.
+    pub fn new(
+        tunnel: Tunnel<D, U>,
+        half_closed_timeout: Duration,
+        zone: Arc<Zone>,
+        counters: Arc<Counters>,
+        entry: Entry,
+    ) -> Self {
         counters.tunnels.add(1);
         counters.tunnels_live.add(1);
-        Self { tunnel, live: Live { zone, counters }, opened: Instant::now(), _entry: entry }
+        Self {
+            tunnel,
+            live: Live { zone, counters },
+            opened: Instant::now(),
+            watch: None,
+            half_closed_timeout,
+            _entry: entry,
+        }
     }
 
     fn ended(&self, end: Result<(), TunnelError>) {
@@ -48,6 +65,11 @@ impl<D: Transport, U: Transport> Task<D, U> {
         match end {
             Ok(()) => debug!(zone, up_bytes, down_bytes, seconds, "tunnel ended"),
             Err(error) => {
+                if error.source.kind() == ErrorKind::TimedOut {
+                    // The side itself may be alive: a half-closed tunnel in which nothing moved.
+                    self.tunnel.upstream.abort_on_close();
+                    self.tunnel.downstream.abort_on_close();
+                }
                 match error.side {
                     Side::Downstream => self.tunnel.upstream.abort_on_close(),
                     Side::Upstream => self.tunnel.downstream.abort_on_close(),
@@ -62,8 +84,15 @@ impl<D: Transport, U: Transport> Future for Task<D, U> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let end = ready!(Pin::new(&mut self.tunnel).poll(cx));
-        self.ended(end);
+        let task = &mut *self;
+        let end = match Pin::new(&mut task.tunnel).poll(cx) {
+            Poll::Ready(end) => end,
+            Poll::Pending => {
+                let limit = task.half_closed_timeout;
+                Err(ready!(Watch::poll(&mut task.watch, &task.tunnel, limit, cx)))
+            }
+        };
+        task.ended(end);
         Poll::Ready(())
     }
 }

@@ -304,8 +304,30 @@ proptest! {
 }
 
 #[test]
+fn a_tunnel_does_not_keep_the_buffers_of_its_handshakes() {
+    struct Buffer(std::sync::Arc<()>);
+    impl AsRef<[u8]> for Buffer {
+        fn as_ref(&self) -> &[u8] {
+            &[0; 8192]
+        }
+    }
+    let alive = std::sync::Arc::new(());
+    for len in [0, 5] {
+        let buffer = || Bytes::from_owner(Buffer(alive.clone())).slice(100..100 + len);
+        let (_client, downstream) = duplex(16);
+        let (_origin, upstream) = duplex(16);
+        let tunnel = Tunnel::new(downstream, buffer(), upstream, buffer());
+        assert_eq!(tunnel.held(), (len, len));
+        assert_eq!(std::sync::Arc::strong_count(&alive), 1, "{len}");
+    }
+}
+
+#[test]
 fn the_task_of_an_idle_tunnel_is_small() {
-    use crate::{stream::ClientStream, tunnel::task::Task};
-    let bytes = std::mem::size_of::<Task<ClientStream, TcpStream>>();
+    use crate::{
+        stream::{ClientStream, Socket},
+        tunnel::task::Task,
+    };
+    let bytes = std::mem::size_of::<Task<ClientStream, Socket>>();
     assert!(bytes <= 256, "{bytes} bytes");
 }

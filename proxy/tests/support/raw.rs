@@ -53,6 +53,10 @@ impl Raw<TlsStream<TcpStream>> {
         Ok(Self::new(soon(TlsConnector::from(config).connect(name, stream)).await?))
     }
 
+    pub fn tcp(&self) -> &TcpStream {
+        self.stream.get_ref().0
+    }
+
     pub fn session(&self) -> &rustls::ClientConnection {
         self.stream.get_ref().1
     }
