@@ -40,7 +40,7 @@ fn prepare(routed: &Routed<'_>, request: Request<Incoming>) -> (Request<Upload>,
     let (mut parts, body) = request.into_parts();
     let chunked = !body.is_end_stream() && body.size_hint().exact().is_none();
     headers::prepare_request(&mut parts.headers, chunked);
-    routed.overwrite_forwarded(&mut parts.headers);
+    routed.introduce(&mut parts.headers, parts.version);
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(Scheme::HTTP);
     uri.authority = Some(routed.route.origin.authority.clone());

@@ -7,7 +7,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{
         AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, ORIGIN, TE,
-        TRANSFER_ENCODING, UPGRADE,
+        TRANSFER_ENCODING, UPGRADE, VIA,
     },
 };
 
@@ -19,7 +19,7 @@ const WEBSOCKET: &str = "websocket";
 
 /// True for what `Connection` cannot make hop-by-hop.
 fn is_end_to_end(name: &HeaderName) -> bool {
-    [HOST, CONTENT_LENGTH, CONTENT_TYPE, AUTHORIZATION, COOKIE, ORIGIN].contains(name)
+    [HOST, CONTENT_LENGTH, CONTENT_TYPE, AUTHORIZATION, COOKIE, ORIGIN, VIA].contains(name)
         || is_forwarding(name)
         || name.as_str().starts_with("sec-websocket-")
 }
@@ -161,6 +161,7 @@ mod tests {
             ("content-length", "5"),
             ("authorization", "x"),
             ("cookie", "x"),
+            ("via", "1.1 a"),
             ("forwarded", "for=a"),
             ("x-forwarded-for", "a"),
             ("sec-websocket-key", "x"),

@@ -34,6 +34,7 @@ mod target;
 mod tls;
 mod tunnel;
 mod upgrade;
+mod via;
 
 // What the tests in `tests/` stand on, for those that need a stand-in for the kernel as well.
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub(crate) enum Reason {
     HostUnknown,
     /// The host is another zone's than the one that the TLS handshake named.
     HostNotOfConnection,
+    /// The request has passed this proxy before, as often as it may.
+    Loop,
     /// The client did not send its request's content in time.
     RequestTimeout,
     OriginUnreachable,
@@ -40,7 +42,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
@@ -53,6 +55,7 @@ impl Reason {
         Self::MethodNotSupported,
         Self::HostUnknown,
         Self::HostNotOfConnection,
+        Self::Loop,
         Self::RequestTimeout,
         Self::OriginUnreachable,
         Self::OriginConnectTimeout,
@@ -97,6 +100,7 @@ impl Reason {
             Self::MethodNotSupported => "method_not_supported",
             Self::HostUnknown => "host_unknown",
             Self::HostNotOfConnection => "host_not_of_connection",
+            Self::Loop => "loop",
             Self::RequestTimeout => "request_timeout",
             Self::OriginUnreachable => "origin_unreachable",
             Self::OriginConnectTimeout => "origin_connect_timeout",
@@ -117,6 +121,7 @@ impl Reason {
             }
             Self::MethodNotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::HostUnknown | Self::HostNotOfConnection => StatusCode::MISDIRECTED_REQUEST,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::OriginUnreachable | Self::OriginFailed | Self::OriginBadUpgrade => StatusCode::BAD_GATEWAY,
             Self::OriginConnectTimeout | Self::OriginResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -136,6 +141,7 @@ impl Reason {
             Self::MethodNotSupported => "The method is not supported",
             Self::HostUnknown => "No such host is served here",
             Self::HostNotOfConnection => "This connection is for another host",
+            Self::Loop => "The request goes round in circles",
             Self::RequestTimeout => "The request was not sent in time",
             Self::OriginUnreachable => "The origin cannot be reached",
             Self::OriginConnectTimeout => "The origin did not accept the connection in time",
@@ -170,6 +176,9 @@ impl Reason {
             }
             Self::HostNotOfConnection => {
                 "The TLS handshake named a host of another zone. Open a connection for this one."
+            }
+            Self::Loop => {
+                "The zone's origin, or what is behind it, sends requests back here. Point the zone at its real origin."
             }
             Self::RequestTimeout => "The content of the request stopped coming.",
             Self::OriginUnreachable => "The zone's origin refused the connection or has no usable address.",

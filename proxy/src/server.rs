@@ -29,6 +29,7 @@ use crate::{
     roster::Roster,
     routes::{RoutesError, Snapshot},
     tls,
+    via::Via,
 };
 
 /// How long aborted connections may take to be gone.
@@ -74,6 +75,7 @@ pub(crate) struct Shared {
     pub pool: Pool,
     pub tls: Arc<ServerConfig>,
     pub http1: http1::Builder,
+    pub via: Via,
     pub draining: watch::Sender<bool>,
 }
 
@@ -125,6 +127,7 @@ impl Bound {
             pool: origin::pool(routes.clone()),
             tls: tls::server_config(routes.clone())?,
             http1: http1_builder(),
+            via: Via::new(),
             draining: watch::Sender::new(false),
             routes,
         });

@@ -78,10 +78,11 @@ impl Routed<'_> {
         Stop::Refused(Refused::of(reason, &self.route.zone))
     }
 
-    /// Tells the origin about the client, as configured.
-    pub fn overwrite_forwarded(&self, headers: &mut http::HeaderMap) {
+    /// Tells the origin about the client, as configured, and about this proxy.
+    pub fn introduce(&self, headers: &mut http::HeaderMap, version: http::Version) {
         let style = self.snapshot.settings.forwarded;
         forwarded::overwrite(headers, style, self.client.address, self.client.scheme, &self.target.header);
+        self.shared.via.append(headers, version);
     }
 }
 
@@ -150,6 +151,9 @@ impl Requests {
         let route = snapshot.find(&target.host).ok_or(Reason::HostUnknown)?;
         if client.zone.as_ref().is_some_and(|zone| *zone != route.zone.name) {
             return Err(Reason::HostNotOfConnection.into());
+        }
+        if self.shared.via.is_loop(request.headers()) {
+            return Err(Stop::Refused(Refused::of(Reason::Loop, &route.zone)));
         }
         let accounted = client.books.attribute(route.key, snapshot.settings.accounting);
         accounted.map_err(|turned| Stop::of(turned, &route.zone))?;

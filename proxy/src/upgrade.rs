@@ -80,7 +80,7 @@ pub(crate) async fn serve(
 fn prepare(routed: &Routed<'_>, request: Request<Incoming>) -> Request<Empty<Bytes>> {
     let (mut parts, _) = request.into_parts();
     headers::prepare_upgrade(&mut parts.headers);
-    routed.overwrite_forwarded(&mut parts.headers);
+    routed.introduce(&mut parts.headers, parts.version);
     parts.uri = Uri::from(target::origin_form(&parts.uri));
     parts.extensions.clear();
     Request::from_parts(parts, Empty::new())

@@ -7,7 +7,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use support::{
     Setup, free_port,
     origin::{SWITCH, origin, reflect},
-    raw::{Raw, header, status},
+    raw::{Raw, header, status, upgrade_request},
     soon,
 };
 use tokio::net::TcpStream;
@@ -327,4 +327,41 @@ async fn more_than_a_hundred_headers_are_too_many() {
         client.send(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{headers}\r\n")).await;
         assert_eq!(status(&client.head().await), code, "{extra}");
     }
+}
+
+#[tokio::test]
+async fn the_origin_is_told_which_proxies_the_request_came_through() {
+    let (origin, _) = reflect().await;
+    let setup = Setup::new().zone("a.test", origin);
+    let _proxy = setup.start();
+    let request = "GET / HTTP/1.1\r\nHost: a.test\r\nVia: 1.0 edge\r\nConnection: Via\r\n\r\n";
+    let (_, got) = Raw::connect(setup.http).await.ask(request).await;
+    let via: Vec<_> = got.lines().filter_map(|line| line.strip_prefix("via: ")).collect();
+    assert_eq!(via.len(), 2, "{got}");
+    assert_eq!(via[0], "1.0 edge");
+    assert!(via[1].starts_with("1.1 weir-"), "{got}");
+}
+
+#[tokio::test]
+async fn a_zone_whose_origin_is_the_proxy_itself_is_508() {
+    let setup = Setup::new();
+    let own = setup.http;
+    let setup = setup.zone("a.test", own);
+    let proxy = setup.start();
+    for request in [GET.to_owned(), upgrade_request("a.test")] {
+        let before = proxy.counters().requests.get();
+        let (head, body) = Raw::connect(setup.http).await.ask(&request).await;
+        assert_eq!((status(&head), problem(&body)["reason"].as_str()), (508, Some("loop")), "{head}");
+        assert!(proxy.counters().requests.get() - before <= 4, "it ends after a few rounds");
+    }
+}
+
+#[tokio::test]
+async fn two_proxies_in_a_circle_are_seen_as_one() {
+    let (first, second) = (Setup::new(), Setup::new());
+    let (a, b) = (first.http, second.http);
+    let (first, second) = (first.zone("a.test", b), second.zone("a.test", a));
+    let (_first, _second) = (first.start(), second.start());
+    let (head, _) = Raw::connect(a).await.ask(GET).await;
+    assert_eq!(status(&head), 508);
 }
