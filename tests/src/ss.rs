@@ -25,6 +25,11 @@ pub fn accepted_on(port: u16) -> Vec<Seen> {
         .collect()
 }
 
+/// The sockets that are connected, or connecting, to a port.
+pub fn connected_to(port: u16) -> Vec<Seen> {
+    all().into_iter().filter(|seen| seen.peer.port() == port).collect()
+}
+
 /// How many sockets listen on a port.
 pub fn listening_on(port: u16) -> usize {
     all().iter().filter(|seen| seen.state == "LISTEN" && seen.local.port() == port).count()

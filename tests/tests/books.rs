@@ -10,7 +10,7 @@ use std::{
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 use weir_common::{ABI_VERSION, sockopt::Op};
-use weir_tests::{ADMIN, Agent, HTTP, ORIGIN, World, sockopt, ss, websocket, world};
+use weir_tests::{ADMIN, Agent, HTTP, ORIGIN, SOON, World, eventually, sockopt, ss, websocket, world};
 
 const A: &str = "a.test";
 const B: &str = "b.test";
@@ -135,7 +135,7 @@ fn what_is_refused_has_its_errno_and_changes_no_count() {
         drop(closed_client);
         assert_eq!(closed.read(&mut [0]).expect("the end"), 0);
         closed.shutdown(Shutdown::Both).expect("closed");
-        weir_tests::eventually("the end of two sockets", weir_tests::SOON, || match agent.sockets() {
+        eventually("the end of two sockets", SOON, || match agent.sockets() {
             2 => Ok(()),
             sockets => Err(format!("{sockets} sockets")),
         });
@@ -344,6 +344,71 @@ fn a_socket_that_is_admitted_before_it_is_connected_counts_until_it_ends() {
             zone.received_bytes_total, 0,
             "an origin's bytes are its client's, and are not counted twice"
         );
+        agent.assert_never_drifted();
+    });
+}
+
+#[test]
+fn a_socket_that_is_not_connected_yet_can_change_its_zone() {
+    world(|world| {
+        let (agent, _listener) = two_zones(world);
+        let socket = unconnected();
+        assert_eq!(sockopt::admit(&socket, A), Ok(()));
+        assert_eq!(sockopt::release(&socket, A), Ok(()));
+        assert_eq!(sockopt::admit(&socket, B), Ok(()));
+        assert_eq!((agent.live(A), agent.live(B)), ((0, 0), (1, 1)));
+        assert_eq!(agent.await_audit().audit.drift_sockets, 0);
+        socket.connect(&ADMIN.into()).expect("connected");
+        assert_eq!(agent.await_audit().audit.drift_sockets, 0);
+        assert_eq!((agent.live(A), agent.live(B)), ((0, 0), (1, 1)));
+        drop(socket);
+        agent.await_empty();
+        agent.assert_never_drifted();
+    });
+}
+
+#[test]
+fn a_socket_that_is_still_connecting_counts_and_is_no_drift() {
+    world(|world| {
+        let (agent, _listener) = two_zones(world);
+        // A server that does not accept: once its queue is full it does not answer any more.
+        let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        deaf.bind(&ORIGIN.into()).expect("bound");
+        deaf.listen(0).expect("listening");
+        let sockets: Vec<Socket> = (0..3)
+            .map(|_| {
+                let socket = unconnected();
+                sockopt::admit(&socket, A).expect("admitted");
+                socket.set_nonblocking(true).expect("O_NONBLOCK");
+                let _in_progress = socket.connect(&ORIGIN.into());
+                socket
+            })
+            .collect();
+        eventually("a connection that is under way", SOON, || {
+            let states: Vec<_> = ss::connected_to(ORIGIN.port()).into_iter().map(|seen| seen.state).collect();
+            if states.iter().any(|state| state == "SYN-SENT") { Ok(()) } else { Err(format!("{states:?}")) }
+        });
+        assert_eq!(agent.live(A), (3, 3));
+        assert_eq!(agent.await_audit().audit.drift_sockets, 0);
+        drop(sockets);
+        agent.await_empty();
+        agent.assert_never_drifted();
+    });
+}
+
+#[test]
+fn an_admitted_socket_that_listens_instead_counts_until_it_is_closed() {
+    world(|world| {
+        let (agent, _listener) = two_zones(world);
+        let socket = unconnected();
+        assert_eq!(sockopt::admit(&socket, A), Ok(()));
+        socket.bind(&ORIGIN.into()).expect("bound");
+        socket.listen(8).expect("listening");
+        let clients: Vec<_> = (0..2).map(|_| TcpStream::connect(ORIGIN).expect("a connection")).collect();
+        assert_eq!(agent.live(A), (1, 1), "who connects to it is nobody's");
+        assert_eq!(agent.await_audit().audit.drift_sockets, 0);
+        drop((clients, socket));
+        agent.await_empty();
         agent.assert_never_drifted();
     });
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::{errno::Errno, sys::signal::Signal};
+use socket2::{Domain, Socket, Type};
 use weir_tests::{
     Agent, Conf, HTTP, ORIGIN, Proxy, SOON, World, eventually,
     origin::{self, Manner},
@@ -260,6 +261,32 @@ fn a_zone_that_is_removed_drains_and_its_slot_inherits_nothing() {
         assert_eq!(totals, (0, 0, 0, 0));
         assert_eq!(host.agent.scrape().of_zone("weir_zone_websockets_peak", C), 0.0);
         Host::await_status(C, 101);
+        host.agent.assert_never_drifted();
+    });
+}
+
+#[test]
+fn what_was_admitted_can_be_released_when_its_zone_has_gone() {
+    world(|world| {
+        let conf = || world.conf().plan("p", 1, 3).zone(B, "p");
+        let host = Host::start(world, &conf().zone(A, "p"));
+        let admitted = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        sockopt::admit(&admitted, A).expect("admitted");
+        host.reload(&conf(), "success");
+        assert_eq!(sockopt::admit(&admitted, A), Err(Errno::ENOENT));
+        assert_eq!(host.agent.live(A), (1, 1));
+        assert_eq!(sockopt::release(&admitted, A), Ok(()));
+        assert_eq!(host.agent.live(A), (1, 0));
+        assert_eq!(sockopt::attribute(&admitted, B), Err(Errno::ENOTCONN), "not before it is connected");
+        admitted.connect(&ORIGIN.into()).expect("connected");
+        assert_eq!(sockopt::attribute(&admitted, B), Ok(()));
+        assert_eq!(host.agent.live(B), (1, 0));
+        eventually("the end of the drained zone", SOON, || match host.states() {
+            states if states == configured(&[B]) => Ok(()),
+            states => Err(format!("{states:?}")),
+        });
+        drop(admitted);
+        host.agent.await_empty();
         host.agent.assert_never_drifted();
     });
 }
