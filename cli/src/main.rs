@@ -16,6 +16,7 @@ mod reload;
 mod run;
 mod settings;
 mod signals;
+mod simulate;
 mod supervisor;
 mod table;
 mod text;
@@ -52,6 +53,7 @@ enum Command {
     Proxy(proxy::ProxyArgs),
     Check(check::CheckArgs),
     Zones(zones::ZonesArgs),
+    Simulate(simulate::SimulateArgs),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Zones(args) => zones::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
     };
     result.unwrap_or_else(|error| {
         output::to_stderr(&format!("weir: {}\n", failure::describe(&error)));

@@ -11,6 +11,7 @@ mod proxy;
 mod zones;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -18,7 +19,7 @@ use std::{
 
 use crate::{
     error::{ConfigError, Problem},
-    model::{Config, InstanceName},
+    model::{Config, InstanceName, Plan, PlanName},
     raw::{AGENT, PROXY, ROOT, Section, Value, ZONE_FILE},
     source::{Report, Source},
 };
@@ -54,6 +55,21 @@ impl Config {
         let report = Report::default();
         let config = assemble(&main, &report);
         report.finish(main.path(), config)
+    }
+
+    /// Reads only the plans of a configuration file, which needs neither listeners nor zones for that.
+    ///
+    /// # Errors
+    /// What is wrong with the plans, or that the file cannot be read or has keys that nothing is called by.
+    pub fn load_plans(path: &Path) -> Result<BTreeMap<PlanName, Plan>, ConfigError> {
+        let path = absolute(path);
+        let report = Report::default();
+        let plans = Source::read(&path, &report).and_then(|main| {
+            let table = main.parse(&report)?;
+            let plans = plans::read(Section::open(&ROOT, main.at(0), table.get_ref(), &report).get("plans"));
+            Some(plans.into_values().map(|plan| (plan.name.clone(), (*plan).clone())).collect())
+        });
+        report.finish(&path, plans)
     }
 
     /// Zones in this configuration.

@@ -31,6 +31,11 @@ pub enum KernelError {
         "instance `{instance}` is attached to another cgroup than {path}: remove it with `weir agent --unload` first, or take agent.cgroup back"
     )]
     OtherCgroup { instance: String, path: PathBuf },
+    #[error(
+        "another instance of weir counts the sockets of this network namespace already, so `{instance}` cannot: \
+         end it with `weir agent --unload --instance NAME` (its name is a folder in /sys/fs/bpf/weir), or take its name"
+    )]
+    OtherInstance { instance: String },
     #[error("cannot {action} {path}")]
     Pin { action: &'static str, path: PathBuf, source: io::Error },
     #[error("the kernel refused weir's maps or programs")]

@@ -22,6 +22,7 @@ use super::{
     memory::{HostMemory, ZoneMemory},
     pins::{Cgroup, InstanceDir, netns_cookie},
     programs::{self, ProgramRun},
+    sys,
     tables::{self, Tables},
 };
 
@@ -71,6 +72,11 @@ impl Kernel {
         if !adopted {
             // An agent that died while it made the instance may have left some pins: nothing of them was in use.
             dir.clear()?;
+            if sys::is_counted_here()
+                .map_err(|source| KernelError::System { what: "a TCP socket", source })?
+            {
+                return Err(KernelError::OtherInstance { instance: settings.instance });
+            }
         }
         let mut object = load(&dir, &settings, netns)?;
         let zones = Arc::new(ZoneMemory::new(&object)?);

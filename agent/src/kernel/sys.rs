@@ -11,6 +11,12 @@ use std::{
     path::Path,
 };
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType};
+use weir_common::{
+    ABI_VERSION,
+    sockopt::{LEVEL, Op},
+};
+
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -96,6 +102,26 @@ pub fn rcu_grace_period() -> io::Result<()> {
     // SAFETY: the call reads and writes no memory of ours.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// True if kernel programs of weir already answer for sockets of this process: those of some instance that is attached to its
+/// cgroup and counts its network namespace.
+pub fn is_counted_here() -> io::Result<bool> {
+    let socket =
+        nix::sys::socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let value = u64::from(ABI_VERSION).to_ne_bytes();
+    // SAFETY: the descriptor is open, the value live and of the stated size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            LEVEL,
+            Op::Probe as libc::c_int,
+            value.as_ptr().cast(),
+            value.len() as libc::socklen_t,
+        )
+    };
+    // Every other errno is an answer of somebody's programs.
+    Ok(result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOPROTOOPT))
 }
 
 fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {
