@@ -86,6 +86,8 @@ pub(crate) struct Progress {
     /// Of the last movement, milliseconds after `begun`.
     moved_ms: AtomicU64,
     complete: AtomicBool,
+    /// The client broke off, or what it sent is no content of HTTP.
+    failed: AtomicBool,
     /// The origin would take more than the client has sent.
     starved: AtomicBool,
 }
@@ -101,6 +103,11 @@ impl Progress {
         self.starved.load(Relaxed) && !self.complete.load(Relaxed)
     }
 
+    /// The client's content failed, and with it the request.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Relaxed)
+    }
+
     fn note(&self) {
         let elapsed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved_ms.store(elapsed, Relaxed);
@@ -113,6 +120,7 @@ impl Upload {
             begun: Instant::now(),
             moved_ms: AtomicU64::new(0),
             complete: AtomicBool::new(body.is_end_stream()),
+            failed: AtomicBool::new(false),
             starved: AtomicBool::new(false),
         });
         (Self { body, progress: progress.clone() }, progress)
@@ -131,6 +139,9 @@ impl Body for Upload {
         self.progress.starved.store(polled.is_pending(), Relaxed);
         let frame = std::task::ready!(polled);
         self.progress.note();
+        if matches!(frame, Some(Err(_))) {
+            self.progress.failed.store(true, Relaxed);
+        }
         if frame.is_none() || self.body.is_end_stream() {
             self.progress.complete.store(true, Relaxed);
         }

@@ -7,11 +7,18 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+use std::{
+    os::fd::RawFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
+use nix::{
+    errno::Errno,
+    sys::socket::{SockaddrStorage, getpeername},
+};
 use tracing::{debug, warn};
 use weir_common::{reason::Refusal, sockopt::Op, zone::ZoneKey};
 use weir_config::Accounting;
@@ -45,6 +52,12 @@ pub(crate) struct Books {
 }
 
 static UNCOUNTED: Rarely = Rarely::new();
+static UNRELEASED: Rarely = Rarely::new();
+
+/// The socket has no connection any more, whoever ended it.
+fn is_closed(socket: RawFd) -> bool {
+    getpeername::<SockaddrStorage>(socket) == Err(Errno::ENOTCONN)
+}
 
 impl Books {
     pub fn new(accounts: Arc<dyn Accounts>, counters: Arc<Counters>, descriptor: Arc<Descriptor>) -> Self {
@@ -72,6 +85,10 @@ impl Books {
             // A release that failed: the socket counts once, and whoever releases next settles it.
             Err(Denial::AlreadyAdmitted) => true,
             Err(denial) => {
+                if matches!(denial, Denial::Unavailable(_)) {
+                    // Other programs than those that attributed it, perhaps: the next request asks anew.
+                    self.zone.store(0, Relaxed);
+                }
                 self.judge(denial, rule)?;
                 false
             }
@@ -124,9 +141,10 @@ impl Drop for Admission {
         match descriptor.with(|fd| accounts.ask(fd, Op::Release, self.zone.to_raw())) {
             // A closed socket has left the books already.
             None | Some(Ok(()) | Err(Denial::Gone)) => {}
-            Some(Err(denial)) => {
-                warn!(?denial, "an admission could not be taken back before its socket closes")
-            }
+            // So has one that its peer closed, whose end the kernel has settled; nothing is left to take back.
+            Some(Err(Denial::NotAdmitted)) if descriptor.with(is_closed).unwrap_or(true) => {}
+            Some(Err(denial)) => UNRELEASED
+                .then(|| warn!(?denial, "an admission could not be taken back before its socket closes")),
         }
     }
 }

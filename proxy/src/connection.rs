@@ -74,15 +74,17 @@ pub(crate) async fn run(
 ) {
     let stream = ClientStream::new(stream);
     let books = Books::new(shared.accounts.clone(), shared.counters.clone(), stream.descriptor());
+    let peer_end = stream.peer();
     match scheme {
         Scheme::Http => {
-            let client = Client { address: peer, scheme, zone: None, books };
+            let client = Client { address: peer, scheme, zone: None, books, peer: peer_end };
             serve(stream, client, &shared).await;
         }
         Scheme::Https => match tls::accept(stream, &books, &shared).await {
             Ok((stream, route)) => {
-                let client = Client { address: peer, scheme, zone: Some(route.zone.name.clone()), books };
+                let zone = Some(route.zone.name.clone());
                 drop(route);
+                let client = Client { address: peer, scheme, zone, books, peer: peer_end };
                 serve(stream, client, &shared).await;
             }
             Err(error) => {

@@ -66,7 +66,7 @@ async fn exchange(
             biased;
             answer = &mut response => return answer.map_err(|error| {
                 debug!(zone = %routed.route.zone.name, error = &error as &dyn Error, "no answer of the origin");
-                reason_of(&error)
+                if progress.has_failed() { Reason::BadContent } else { reason_of(&error) }
             }),
             () = &mut timer => {
                 let deadline = progress.last() + limit;

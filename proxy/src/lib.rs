@@ -49,4 +49,4 @@ pub use counters::{Counter, Counters};
 pub use listener::ListenError;
 pub use privileges::{Identity, PrivilegeError, drop_privileges};
 pub use routes::RoutesError;
-pub use server::{BindError, Bound, Drained, ReloadError, Running, StartError, bind};
+pub use server::{BindError, Bound, Drained, ReloadError, Running, StartError, bind, check};

@@ -7,10 +7,12 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
+    os::fd::{AsFd, AsRawFd, RawFd},
     sync::Arc,
     time::Duration,
 };
 
+use nix::sys::resource::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -80,6 +82,12 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// How many descriptors are kept back from clients, so that those who were accepted can be given connections to origins: one
+/// in this many, ...
+const RESERVE_SHARE: u64 = 8;
+/// ... and no more than this.
+const RESERVE_MAX: u64 = 4096;
+
 static PAUSED: Rarely = Rarely::new();
 
 /// Accepts until the drain begins; then takes what the kernel has completed already, and closes the socket.
@@ -89,14 +97,27 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
     mut draining: watch::Receiver<bool>,
 ) {
+    let ceiling = ceiling();
+    // A new descriptor is the lowest that is free: one below the ceiling says that there is room.
+    let mut full = false;
     loop {
         let accepted = tokio::select! {
             biased;
             _ = draining.wait_for(|draining| *draining) => break,
-            accepted = listener.accept() => accepted,
+            accepted = async {
+                while full && !has_room(&listener, ceiling) {
+                    shared.counters.accept_paused.add(1);
+                    PAUSED.then(|| warn!("accepting pauses: the descriptors that are left are for origins"));
+                    sleep(BACK_OFF).await;
+                }
+                listener.accept().await
+            } => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => admit(stream, peer, scheme, &shared),
+            Ok((stream, peer)) => {
+                full = stream.as_raw_fd() >= ceiling;
+                admit(stream, peer, scheme, &shared);
+            }
             Err(error) if is_of_connection(&error) => {
                 debug!(%error, "a connection was gone before it was accepted")
             }
@@ -110,6 +131,16 @@ pub(crate) async fn run(
     while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
         admit(stream, peer, scheme, &shared);
     }
+}
+
+/// The first descriptor of those that are kept back.
+fn ceiling() -> RawFd {
+    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return RawFd::MAX };
+    RawFd::try_from(limit - (limit / RESERVE_SHARE).min(RESERVE_MAX)).unwrap_or(RawFd::MAX)
+}
+
+fn has_room(listener: &TcpListener, ceiling: RawFd) -> bool {
+    listener.as_fd().try_clone_to_owned().is_ok_and(|free| free.as_raw_fd() < ceiling)
 }
 
 fn admit(stream: TcpStream, peer: SocketAddr, scheme: Scheme, shared: &Arc<Shared>) {

@@ -62,9 +62,18 @@ impl DialError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Timeout => Reason::OriginConnectTimeout,
+            Self::Resolve(error) | Self::Connect(error) if is_of_host(error) => Reason::HostExhausted,
             Self::Resolve(_) | Self::Connect(_) => Reason::OriginUnreachable,
         }
     }
+}
+
+/// True for want of descriptors, memory or local ports: no fault of the origin.
+fn is_of_host(error: &io::Error) -> bool {
+    use libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    error
+        .raw_os_error()
+        .is_some_and(|errno| [EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL].contains(&errno))
 }
 
 impl Origin {
@@ -165,6 +174,17 @@ impl tower_service::Service<Uri> for Connector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn want_of_descriptors_or_ports_is_not_the_origins_fault() {
+        for (errno, reason) in [
+            (libc::EMFILE, Reason::HostExhausted),
+            (libc::EADDRNOTAVAIL, Reason::HostExhausted),
+            (libc::ECONNREFUSED, Reason::OriginUnreachable),
+        ] {
+            assert_eq!(DialError::Connect(io::Error::from_raw_os_error(errno)).reason(), reason);
+        }
+    }
 
     #[test]
     fn an_origin_survives_its_authority() {

@@ -28,6 +28,10 @@ pub(crate) enum Reason {
     HostUnknown,
     /// The host is another zone's than the one that the TLS handshake named.
     HostNotOfConnection,
+    /// The request's content broke off, or is not framed as HTTP.
+    BadContent,
+    /// The host has no descriptor, memory or local port left for a connection to the origin.
+    HostExhausted,
     /// The request has passed this proxy before, as often as it may.
     Loop,
     /// The client did not send its request's content in time.
@@ -42,7 +46,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
@@ -55,6 +59,8 @@ impl Reason {
         Self::MethodNotSupported,
         Self::HostUnknown,
         Self::HostNotOfConnection,
+        Self::BadContent,
+        Self::HostExhausted,
         Self::Loop,
         Self::RequestTimeout,
         Self::OriginUnreachable,
@@ -100,6 +106,8 @@ impl Reason {
             Self::MethodNotSupported => "method_not_supported",
             Self::HostUnknown => "host_unknown",
             Self::HostNotOfConnection => "host_not_of_connection",
+            Self::BadContent => "bad_content",
+            Self::HostExhausted => "host_exhausted",
             Self::Loop => "loop",
             Self::RequestTimeout => "request_timeout",
             Self::OriginUnreachable => "origin_unreachable",
@@ -113,12 +121,16 @@ impl Reason {
     pub const fn status(self) -> StatusCode {
         match self {
             Self::ZoneBlocked => StatusCode::FORBIDDEN,
-            Self::SocketCap | Self::AbuseCap | Self::Limit | Self::AccountingUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::BadHost | Self::BadTarget | Self::TargetHostMismatch | Self::UpgradeWithContent => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::SocketCap
+            | Self::AbuseCap
+            | Self::Limit
+            | Self::AccountingUnavailable
+            | Self::HostExhausted => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadHost
+            | Self::BadTarget
+            | Self::TargetHostMismatch
+            | Self::UpgradeWithContent
+            | Self::BadContent => StatusCode::BAD_REQUEST,
             Self::MethodNotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::HostUnknown | Self::HostNotOfConnection => StatusCode::MISDIRECTED_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -141,6 +153,8 @@ impl Reason {
             Self::MethodNotSupported => "The method is not supported",
             Self::HostUnknown => "No such host is served here",
             Self::HostNotOfConnection => "This connection is for another host",
+            Self::BadContent => "The request's content is not usable",
+            Self::HostExhausted => "This host has no room for another connection",
             Self::Loop => "The request goes round in circles",
             Self::RequestTimeout => "The request was not sent in time",
             Self::OriginUnreachable => "The origin cannot be reached",
@@ -177,6 +191,10 @@ impl Reason {
             Self::HostNotOfConnection => {
                 "The TLS handshake named a host of another zone. Open a connection for this one."
             }
+            Self::BadContent => "The content broke off, or its chunks are not framed as HTTP/1.1 has it.",
+            Self::HostExhausted => {
+                "The host is out of descriptors, memory or ports for connections to origins. Try again later."
+            }
             Self::Loop => {
                 "The zone's origin, or what is behind it, sends requests back here. Point the zone at its real origin."
             }
@@ -209,13 +227,23 @@ impl Reason {
 
     /// True where coming back later helps, so that `Retry-After` is sent.
     pub const fn is_passing(self) -> bool {
-        matches!(self, Self::SocketCap | Self::AbuseCap | Self::Limit | Self::AccountingUnavailable)
+        matches!(
+            self,
+            Self::SocketCap
+                | Self::AbuseCap
+                | Self::Limit
+                | Self::AccountingUnavailable
+                | Self::HostExhausted
+        )
     }
 
     /// True where the connection is better given back than kept open.
     pub const fn closes(self) -> bool {
         self.is_passing()
-            || matches!(self, Self::ZoneBlocked | Self::RequestTimeout | Self::UpgradeWithContent)
+            || matches!(
+                self,
+                Self::ZoneBlocked | Self::RequestTimeout | Self::UpgradeWithContent | Self::BadContent
+            )
     }
 }
 

@@ -102,6 +102,16 @@ pub fn bind(config: &Config) -> Result<Bound, BindError> {
     Ok(Bound { listeners, snapshot })
 }
 
+/// Does all that a [`reload`](Running::reload) or [`bind`] does to read a configuration (certificates, keys, origins), and has
+/// no effect: a configuration that passes is one that the proxy can serve. Reads every file, so it may block for a while; what
+/// only the proxy's own user may not read passes here if the caller may.
+///
+/// # Errors
+/// The first zone that cannot be served, and why.
+pub fn check(config: &Config) -> Result<(), RoutesError> {
+    Snapshot::build(config, None).map(drop)
+}
+
 impl Bound {
     /// Begins to serve. Needs a tokio runtime, and the user that the proxy is to be from now on.
     ///

@@ -20,6 +20,7 @@ use crate::{
     refusal::Refused,
     routes::{Route, Snapshot},
     server::Shared,
+    stream::Peer,
     target::Target,
     upgrade,
 };
@@ -31,6 +32,7 @@ pub(crate) struct Client {
     /// The zone that the TLS handshake named.
     pub zone: Option<ZoneName>,
     pub books: Books,
+    pub peer: Peer,
 }
 
 /// Why a request gets no answer of an origin.

@@ -42,16 +42,12 @@ pub(crate) async fn serve(
     let admission = routed.client.books.admit(route.key, settings.accounting);
     let admission = admission.map_err(|turned| Stop::of(turned, &route.zone))?;
 
-    let stream = route.origin.dial(settings.connect_timeout).await.map_err(|error| {
-        debug!(zone = %route.zone.name, %error, "no connection to the origin");
-        routed.refused(error.reason())
-    })?;
-    let offered = timeout(settings.response_timeout, offer(stream, prepare(&routed, request))).await;
-    let offered = offered.map_err(|_| routed.refused(Reason::OriginResponseTimeout))?;
-    let (mut response, connection) = offered.map_err(|error| {
-        debug!(zone = %route.zone.name, %error, "the origin did not answer an upgrade");
-        routed.refused(Reason::OriginFailed)
-    })?;
+    // hyper does not see a client leave while bytes of its lie unread behind the request.
+    let (mut response, connection) = tokio::select! {
+        biased;
+        answered = ask(&routed, request) => answered?,
+        () = routed.client.peer.left() => return Err(Stop::Gone),
+    };
 
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         drop(admission);
@@ -74,6 +70,24 @@ pub(crate) async fn serve(
     headers::prepare_switch(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     Ok(response.map(|_| ResponseBody::full(Bytes::new())))
+}
+
+/// Dials the origin and waits for its answer, within the time limits.
+async fn ask(
+    routed: &Routed<'_>,
+    request: Request<Incoming>,
+) -> Result<(Response<Incoming>, Answered), Stop> {
+    let (route, settings) = (routed.route, &routed.snapshot.settings);
+    let stream = route.origin.dial(settings.connect_timeout).await.map_err(|error| {
+        debug!(zone = %route.zone.name, %error, "no connection to the origin");
+        routed.refused(error.reason())
+    })?;
+    let offered = timeout(settings.response_timeout, offer(stream, prepare(routed, request))).await;
+    let offered = offered.map_err(|_| routed.refused(Reason::OriginResponseTimeout))?;
+    offered.map_err(|error| {
+        debug!(zone = %route.zone.name, %error, "the origin did not answer an upgrade");
+        routed.refused(Reason::OriginFailed)
+    })
 }
 
 /// The request as the origin gets it.
@@ -103,11 +117,16 @@ async fn offer(
     let mut done = false;
     let mut answer = pin!(sender.send_request(request));
     let response = poll_fn(|cx| {
+        let mut broke = None;
         if !done && let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
             done = true;
-            result?;
+            broke = result.err();
         }
-        answer.as_mut().poll(cx)
+        // An answer that came before the connection broke is an answer.
+        match (answer.as_mut().poll(cx), broke) {
+            (Poll::Pending | Poll::Ready(Err(_)), Some(error)) => Poll::Ready(Err(error)),
+            (answered, _) => answered,
+        }
     })
     .await?;
     Ok((response, Answered { connection, done }))

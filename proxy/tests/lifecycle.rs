@@ -52,6 +52,7 @@ async fn a_reload_with_a_faulty_certificate_changes_nothing() {
     let good = fs::read(&key).expect("read");
     fs::write(&key, "nonsense").expect("written");
     let error = proxy.reload(config.clone()).await.expect_err("a fault").to_string();
+    assert_eq!(weir_proxy::check(&config).expect_err("the same fault").to_string(), error);
     assert!(error.contains("b.test") && error.contains("b.test.key"), "{error}");
 
     assert!(Raw::tls(setup.https, "b.test", tls_config(&setup.roots)).await.is_err());
@@ -59,6 +60,7 @@ async fn a_reload_with_a_faulty_certificate_changes_nothing() {
     assert_eq!(status(&client.ask(GET).await.0), 200);
 
     fs::write(&key, good).expect("written");
+    weir_proxy::check(&config).expect("no fault");
     proxy.reload(config).await.expect("reloaded");
     let mut client = Raw::tls(setup.https, "b.test", tls_config(&setup.roots)).await.expect("connected");
     assert_eq!(status(&client.ask("GET / HTTP/1.1\r\nHost: b.test\r\n\r\n").await.0), 200);

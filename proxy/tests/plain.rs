@@ -365,3 +365,17 @@ async fn two_proxies_in_a_circle_are_seen_as_one() {
     let (head, _) = Raw::connect(a).await.ask(GET).await;
     assert_eq!(status(&head), 508);
 }
+
+#[tokio::test]
+async fn content_that_is_no_http_is_the_clients_fault() {
+    let (origin, _) = reflect().await;
+    let setup = Setup::new().zone("a.test", origin);
+    let proxy = setup.start();
+    let mut client = Raw::connect(setup.http).await;
+    let head = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (answer, body) = client.ask(&format!("{head}3\r\nabc\r\nnonsense\r\n")).await;
+    assert_eq!((status(&answer), problem(&body)["reason"].as_str()), (400, Some("bad_content")), "{body}");
+    assert_eq!(client.rest().await.expect("a clean end"), b"");
+    assert_eq!(proxy.counters().refused_for("bad_content"), 1);
+    assert_eq!(proxy.counters().refused_for("origin_failed"), 0);
+}

@@ -380,6 +380,24 @@ async fn an_answer_that_is_no_101_is_forwarded_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
+async fn an_answer_that_came_before_the_origin_broke_off_is_forwarded() {
+    for behind in ["", "more than was announced"] {
+        let (address, _) = origin(move |mut raw| async move {
+            raw.head().await;
+            raw.send(format!("HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno{behind}")).await;
+            raw.stream().set_zero_linger().expect("set");
+        })
+        .await;
+        let setup = Setup::new().zone("a.test", address);
+        let _proxy = setup.start();
+        for _ in 0..50 {
+            let (head, body) = Raw::connect(setup.http).await.ask(&upgrade_request("a.test")).await;
+            assert_eq!((status(&head), body.as_str()), (403, "no"), "{behind}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn bytes_behind_a_declined_upgrade_never_reach_the_origin() {
     let (sender, mut seen) = mpsc::unbounded_channel();
     let (address, _) = origin(move |mut raw| {
@@ -508,9 +526,16 @@ async fn a_client_that_leaves_while_the_origin_thinks_takes_the_origins_connecti
     .await;
     let setup = Setup::new().zone("a.test", address);
     let _proxy = setup.start();
-    let mut client = Raw::connect(setup.http).await;
-    client.send(upgrade_request("a.test")).await;
-    assert_eq!(soon(ends.recv()).await, Some("asked"));
-    drop(client);
-    assert_eq!(soon(ends.recv()).await, Some("left"));
+    for behind in ["", "bytes of a tunnel to be"] {
+        for reset in [false, true] {
+            let mut client = Raw::connect(setup.http).await;
+            client.send(format!("{}{behind}", upgrade_request("a.test"))).await;
+            assert_eq!(soon(ends.recv()).await, Some("asked"));
+            if reset {
+                client.stream().set_zero_linger().expect("set");
+            }
+            drop(client);
+            assert_eq!(soon(ends.recv()).await, Some("left"), "{behind} {reset}");
+        }
+    }
 }

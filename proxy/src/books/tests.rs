@@ -150,6 +150,32 @@ async fn an_admission_is_taken_back_whenever_no_tunnel_comes_of_it() {
 }
 
 #[tokio::test]
+async fn a_socket_is_closed_when_its_peer_has_reset_it_and_not_before() {
+    use std::os::fd::AsRawFd;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("bound");
+    let (near, far) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+    let (near, far) = (near.expect("connected"), far.expect("accepted").0);
+    assert!(!super::is_closed(near.as_raw_fd()));
+    far.set_zero_linger().expect("set");
+    drop(far);
+    until("it is closed", || super::is_closed(near.as_raw_fd())).await;
+}
+
+#[tokio::test]
+async fn a_socket_is_attributed_anew_when_its_books_are_lost() {
+    let (origin, _) = reflect().await;
+    let setup = Setup::new().zone("a.test", origin);
+    let clerk = Clerk::denying(Op::Admit, Denial::Unavailable(Unavailable::CannotFollow));
+    let _proxy = start(&setup, &clerk);
+    let mut client = Raw::connect(setup.http).await;
+    client.ask(GET).await;
+    client.ask(&upgrade_request("a.test")).await;
+    client.ask(GET).await;
+    assert_eq!(clerk.ops("a.test"), [Op::Attribute, Op::Admit, Op::Attribute]);
+}
+
+#[tokio::test]
 async fn nothing_is_said_about_a_socket_that_is_closed() {
     let (silent, connections) = origin(|mut raw| async move {
         raw.rest().await.ok();

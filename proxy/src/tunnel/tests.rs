@@ -305,7 +305,9 @@ proptest! {
 
 #[test]
 fn a_tunnel_does_not_keep_the_buffers_of_its_handshakes() {
-    struct Buffer(std::sync::Arc<()>);
+    struct Buffer {
+        _alive: std::sync::Arc<()>,
+    }
     impl AsRef<[u8]> for Buffer {
         fn as_ref(&self) -> &[u8] {
             &[0; 8192]
@@ -313,7 +315,7 @@ fn a_tunnel_does_not_keep_the_buffers_of_its_handshakes() {
     }
     let alive = std::sync::Arc::new(());
     for len in [0, 5] {
-        let buffer = || Bytes::from_owner(Buffer(alive.clone())).slice(100..100 + len);
+        let buffer = || Bytes::from_owner(Buffer { _alive: alive.clone() }).slice(100..100 + len);
         let (_client, downstream) = duplex(16);
         let (_origin, upstream) = duplex(16);
         let tunnel = Tunnel::new(downstream, buffer(), upstream, buffer());
