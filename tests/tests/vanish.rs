@@ -102,6 +102,27 @@ fn clients_that_say_goodbye_and_stay_count_until_the_origin_has_said_it_too() {
 }
 
 #[test]
+fn clients_that_say_goodbye_and_fall_silent_are_ended_after_a_time() {
+    world(|world| {
+        origin::serve(world, ORIGIN, Manner::Mute);
+        let conf = world.conf().proxy("half_closed_timeout = \"500ms\"").plan("p", 100, 1000).zone(A, "p");
+        let agent = world.agent(&conf);
+        let _proxy = world.proxy(&conf, HTTP);
+        let (stay, mut leave) = (open(10), open(20));
+        leave.iter().for_each(|client| client.shutdown(Shutdown::Write).expect("a FIN"));
+        // Neither the client nor the origin does anything more.
+        await_seen(&agent, 10, &["ESTAB"]);
+        assert_eq!(agent.live(A), (10, 10), "who is merely quiet stays");
+        for client in &mut leave {
+            let _ended = client.read(&mut [0]);
+        }
+        drop(stay);
+        agent.await_empty();
+        agent.assert_never_drifted();
+    });
+}
+
+#[test]
 fn clients_whose_cable_is_pulled_count_until_the_kernel_gives_them_up() {
     world(|world| {
         // The kernel gives up on unacknowledged data after three retransmissions instead of fifteen.
