@@ -76,7 +76,8 @@ impl Body for ResponseBody {
 
 /// A request's body on its way to the origin; it notes when it last moved.
 pub(crate) struct Upload {
-    body: Incoming,
+    /// `None` is no content.
+    body: Option<Incoming>,
     progress: Arc<Progress>,
 }
 
@@ -116,14 +117,25 @@ impl Progress {
 
 impl Upload {
     pub fn new(body: Incoming) -> (Self, Arc<Progress>) {
-        let progress = Arc::new(Progress {
+        let progress = Progress::begin(body.is_end_stream());
+        (Self { body: Some(body), progress: progress.clone() }, progress)
+    }
+
+    /// No content, of which nobody follows the progress.
+    pub fn empty() -> Self {
+        Self { body: None, progress: Progress::begin(true) }
+    }
+}
+
+impl Progress {
+    fn begin(complete: bool) -> Arc<Self> {
+        Arc::new(Self {
             begun: Instant::now(),
             moved_ms: AtomicU64::new(0),
-            complete: AtomicBool::new(body.is_end_stream()),
+            complete: AtomicBool::new(complete),
             failed: AtomicBool::new(false),
             starved: AtomicBool::new(false),
-        });
-        (Self { body, progress: progress.clone() }, progress)
+        })
     }
 }
 
@@ -135,24 +147,25 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(cx);
         self.progress.starved.store(polled.is_pending(), Relaxed);
         let frame = std::task::ready!(polled);
         self.progress.note();
         if matches!(frame, Some(Err(_))) {
             self.progress.failed.store(true, Relaxed);
         }
-        if frame.is_none() || self.body.is_end_stream() {
+        if frame.is_none() || self.is_end_stream() {
             self.progress.complete.store(true, Relaxed);
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }

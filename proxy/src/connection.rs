@@ -98,7 +98,7 @@ pub(crate) async fn run(
 /// How the HTTP part of a connection ended.
 enum End {
     Http(hyper::Result<()>),
-    /// The head of a request, or the next request, did not come in time.
+    /// The head of a request, or the next request, did not come in time, or an answer stalled.
     TimedOut,
 }
 
@@ -114,10 +114,15 @@ async fn serve<T: Transport>(stream: T, client: Client, shared: &Arc<Shared>) {
     let error = match end {
         End::TimedOut => {
             shared.counters.timed_out.add(1);
-            if pace.mark().phase() == Phase::Head {
-                return;
+            match pace.mark().phase() {
+                Phase::Head => return,
+                Phase::Answered => {
+                    // So that half an answer is not taken for one, and nothing waits for a client that takes nothing.
+                    http.into_parts().io.into_inner().into_inner().abort_on_close();
+                    return;
+                }
+                Phase::Served | Phase::Idle => None,
             }
-            None
         }
         End::Http(Err(error)) if error.is_parse() => {
             shared.counters.malformed.add(1);
@@ -149,10 +154,11 @@ async fn drive<T: Transport>(
     pace: &Pace,
     shared: &Shared,
 ) -> End {
-    let (header_timeout, keep_alive_timeout) = {
-        let routes = shared.routes.load();
-        (routes.settings.header_timeout, routes.settings.keep_alive_timeout)
+    let (header_timeout, keep_alive_timeout, stall_timeout) = {
+        let settings = &shared.routes.load().settings;
+        (settings.header_timeout, settings.keep_alive_timeout, settings.stall_timeout)
     };
+    let mut moves = pace.moves();
     let mut armed = pace.mark();
     let mut timer = pin!(sleep_until(Instant::now() + header_timeout));
     let mut draining = shared.draining.subscribe();
@@ -180,13 +186,25 @@ async fn drive<T: Transport>(
                 Phase::Served => {}
                 Phase::Head => timer.as_mut().reset(Instant::now() + header_timeout),
                 Phase::Idle => timer.as_mut().reset(Instant::now() + keep_alive_timeout),
+                Phase::Answered => {
+                    moves = pace.moves();
+                    timer.as_mut().reset(Instant::now() + stall_timeout);
+                }
             }
             if drained && first {
                 cx.waker().wake_by_ref();
             }
         }
-        if mark.phase() != Phase::Served && timer.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(End::TimedOut);
+        if mark.phase() == Phase::Served {
+            return Poll::Pending;
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if mark.phase() != Phase::Answered || pace.moves() == moves {
+                return Poll::Ready(End::TimedOut);
+            }
+            // A look at each end of a time rather than a timer that is set with every write.
+            moves = pace.moves();
+            timer.as_mut().reset(Instant::now() + stall_timeout);
         }
         Poll::Pending
     })

@@ -34,7 +34,8 @@ pub struct Counters {
     pub accepted: Counter,
     /// TLS handshakes that did not come to an end: no zone for the SNI, refused, timed out or broken off.
     pub tls_failed: Counter,
-    /// Connections that were closed because a request's head, or the next request, did not come in time.
+    /// Connections that were closed because a request's head, or the next request, did not come in time, or because an answer
+    /// stalled.
     pub timed_out: Counter,
     /// Connections that ended with what is not HTTP (400 and 431 of hyper).
     pub malformed: Counter,

@@ -14,7 +14,7 @@ use tracing::debug;
 use crate::{
     body::{Progress, ResponseBody, Upload},
     headers,
-    origin::DialError,
+    origin::{self, DialError},
     reason::Reason,
     service::{Routed, Stop},
     target,
@@ -24,9 +24,15 @@ pub(crate) async fn serve(
     routed: Routed<'_>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Stop> {
+    if headers::has_foreign_coding(request.headers()) {
+        return Err(routed.refused(Reason::CodingNotSupported));
+    }
     let (request, progress) = prepare(&routed, request);
     let mut response =
         exchange(&routed, request, &progress).await.map_err(|reason| routed.refused(reason))?;
+    if headers::has_foreign_coding(response.headers()) {
+        return Err(routed.refused(Reason::OriginFailed));
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(routed.refused(Reason::OriginBadUpgrade));
     }
@@ -59,7 +65,7 @@ async fn exchange(
     progress: &Progress,
 ) -> Result<Response<Incoming>, Reason> {
     let limit = routed.snapshot.settings.response_timeout;
-    let mut response = pin!(routed.shared.pool.request(request));
+    let mut response = pin!(send(routed, request));
     let mut timer = pin!(sleep_until(progress.last() + limit));
     loop {
         tokio::select! {
@@ -78,6 +84,43 @@ async fn exchange(
             }
         }
     }
+}
+
+/// Sends a request, and sends it again on a connection of its own if the kept-alive one that it went out on turns out to have
+/// been closed meanwhile: that is no fault of the origin's. Only for what may be sent twice (RFC 9110, 9.2.2), and once.
+async fn send(routed: &Routed<'_>, request: Request<Upload>) -> Result<Response<Incoming>, legacy::Error> {
+    let again =
+        (request.method().is_idempotent() && request.body().is_end_stream()).then(|| head_of(&request));
+    let answer = routed.shared.pool.request(request).await;
+    match (answer, again) {
+        (Err(error), Some(again)) if was_stale(&error) => {
+            debug!(zone = %routed.route.zone.name, %error, "a kept-alive connection was closed; trying again");
+            routed.shared.fresh.request(again).await
+        }
+        (Ok(response), _) => {
+            origin::mark_answered(response.extensions());
+            Ok(response)
+        }
+        (answer, _) => answer,
+    }
+}
+
+/// The request once more, without its content.
+fn head_of(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// The connection had answered a request before, and broke without answering this one.
+fn was_stale(error: &legacy::Error) -> bool {
+    let broke = error
+        .source()
+        .and_then(|source| source.downcast_ref::<hyper::Error>())
+        .is_some_and(|error| !error.is_parse() && !error.is_user());
+    broke && error.connect_info().is_some_and(origin::has_answered)
 }
 
 fn reason_of(error: &legacy::Error) -> Reason {

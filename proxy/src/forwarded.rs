@@ -1,6 +1,6 @@
 //! What an origin is told about the client: `X-Forwarded-*` and `Forwarded` (RFC 7239).
 //!
-//! No peer is trusted: what a client sent in these headers, or in `X-Real-IP`, is removed, whichever style is on.
+//! No peer is trusted: what a client sent in these headers, or in others of the kind (`EXACT`), is removed, whichever style is on.
 
 use std::{
     fmt::Write as _,
@@ -37,10 +37,20 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// `Proxy` becomes the variable `HTTP_PROXY` in CGI, which programs take for theirs.
+const EXACT: [&str; 6] = ["forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "proxy"];
+
+/// Many origins read `_` in a name as `-` (CGI and WSGI cannot tell them apart), so it is read so here.
+fn begins(name: &str, with: &str) -> bool {
+    let with = with.as_bytes();
+    let dashed = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+    name.len() >= with.len() && dashed.take(with.len()).eq(with.iter().copied())
+}
+
 /// True for a header by which a client could pretend to be somebody else.
 pub(crate) fn is_forwarding(name: &HeaderName) -> bool {
     let name = name.as_str();
-    name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
+    EXACT.iter().any(|exact| name.len() == exact.len() && begins(name, exact)) || begins(name, "x-forwarded-")
 }
 
 /// Replaces whatever of it the client sent. `host` is the Host header as the client sent it.

@@ -56,6 +56,15 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// True if the content has a transfer coding that is not passed on: anything but one `chunked`. The field ends here, and the
+/// content would go on in a coding that nobody names any more.
+pub(crate) fn has_foreign_coding(headers: &HeaderMap) -> bool {
+    let mut codings = members(headers, &TRANSFER_ENCODING);
+    headers.contains_key(TRANSFER_ENCODING)
+        && !(codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
+            && codings.next().is_none())
+}
+
 /// Makes a plain request's headers those of the next hop. `chunked` if its content comes without a length.
 pub(crate) fn prepare_request(headers: &mut HeaderMap, chunked: bool) {
     let trailers = has_member(headers, &TE, "trailers");

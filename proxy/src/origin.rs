@@ -1,5 +1,7 @@
 //! Connections to origins: one way to dial, for upgrades (a connection each) and for the pool of plain requests.
 
+mod pooled;
+
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -13,7 +15,7 @@ use arc_swap::ArcSwap;
 use http::{Uri, uri::Authority};
 use hyper_util::{
     client::legacy::Client,
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioTimer},
 };
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
@@ -21,10 +23,14 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub(crate) use pooled::{Pooled, has_answered, mark_answered};
+
 use crate::{body::Upload, reason::Reason, routes::Snapshot};
 
 /// How long an idle connection to an origin is kept for the next plain request.
-const POOL_IDLE: Duration = Duration::from_secs(30);
+///
+/// Shorter than servers commonly keep theirs (5 s), so that a request seldom meets a connection that is being closed.
+const POOL_IDLE: Duration = Duration::from_secs(4);
 /// Idle connections that are kept for one origin.
 const POOL_IDLE_PER_ORIGIN: usize = 64;
 /// The longest head that an origin may send. Bytes.
@@ -137,10 +143,19 @@ pub(crate) type Pool = Client<Connector, Upload>;
 
 /// Builds the pool. `routes` has the connect timeout.
 pub(crate) fn pool(routes: Arc<ArcSwap<Snapshot>>) -> Pool {
+    build(routes, POOL_IDLE_PER_ORIGIN)
+}
+
+/// Builds what has a connection of its own for every request.
+pub(crate) fn fresh(routes: Arc<ArcSwap<Snapshot>>) -> Pool {
+    build(routes, 0)
+}
+
+fn build(routes: Arc<ArcSwap<Snapshot>>, idle_per_origin: usize) -> Pool {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_IDLE_PER_ORIGIN)
+        .pool_max_idle_per_host(idle_per_origin)
         .http1_max_buf_size(MAX_HEAD)
         .set_host(false)
         .build(Connector { routes })
@@ -153,7 +168,7 @@ pub(crate) struct Connector {
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
+    type Response = Pooled;
     type Error = DialError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -166,7 +181,7 @@ impl tower_service::Service<Uri> for Connector {
         Box::pin(async move {
             let unusable =
                 || DialError::Resolve(io::Error::new(io::ErrorKind::InvalidInput, "no host and port"));
-            Ok(TokioIo::new(Origin::of(&uri).ok_or_else(unusable)?.dial(timeout).await?))
+            Ok(Pooled::new(Origin::of(&uri).ok_or_else(unusable)?.dial(timeout).await?))
         })
     }
 }

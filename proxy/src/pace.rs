@@ -1,4 +1,4 @@
-//! Where a client connection stands in time: sending the head of a request, being served, or idle.
+//! Where a client connection stands in time: sending the head of a request, being served, being answered, or idle.
 //!
 //! hyper knows one timeout for a head that also runs while a kept-alive connection is idle; here they are two. [`Paced`] sees
 //! bytes arrive, the service and the response's body mark a request's [`Turn`], and the connection's driver arms its one timer
@@ -21,10 +21,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) enum Phase {
     /// The rest of a request's head; the first of a connection counts from the accept.
     Head = 0,
-    /// Nothing that a timer of the connection is for.
+    /// The origin's answer: `forward` and `upgrade` have the time limits.
     Served = 1,
     /// The next request.
     Idle = 2,
+    /// The rest of an answer that has begun, or of the content that the client goes on to send meanwhile.
+    Answered = 3,
 }
 
 /// A point in a connection's life: two marks are equal only if nothing happened between them.
@@ -36,7 +38,8 @@ impl Mark {
         match self.0 & 0b11 {
             0 => Phase::Head,
             1 => Phase::Served,
-            _ => Phase::Idle,
+            2 => Phase::Idle,
+            _ => Phase::Answered,
         }
     }
 
@@ -48,20 +51,34 @@ impl Mark {
 
 /// Shared by the parts of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(AtomicU32);
+pub(crate) struct Pace {
+    mark: AtomicU32,
+    /// Grows, and wraps, with every read and write that moves bytes.
+    moves: AtomicU32,
+}
 
 impl Pace {
     pub fn mark(&self) -> Mark {
-        Mark(self.0.load(Relaxed))
+        Mark(self.mark.load(Relaxed))
     }
 
     fn enter(&self, phase: Phase) {
-        let turns = (self.0.load(Relaxed) >> 2).wrapping_add(1);
+        let turns = (self.mark.load(Relaxed) >> 2).wrapping_add(1);
         // 0 is the first mark alone.
-        self.0.store(turns.max(1) << 2 | phase as u32, Relaxed);
+        self.mark.store(turns.max(1) << 2 | phase as u32, Relaxed);
+    }
+
+    /// Two equal counts, taken within one answer, mean that nothing has moved between them.
+    pub fn moves(&self) -> u32 {
+        self.moves.load(Relaxed)
+    }
+
+    fn moved(&self) {
+        self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     fn bytes_arrived(&self) {
+        self.moved();
         if self.mark().phase() == Phase::Idle {
             self.enter(Phase::Head);
         }
@@ -78,6 +95,13 @@ impl Pace {
 #[derive(Debug)]
 pub(crate) struct Turn(Arc<Pace>);
 
+impl Turn {
+    /// The head of the answer is there.
+    pub fn answer(&self) {
+        self.0.enter(Phase::Answered);
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         self.0.enter(Phase::Idle);
@@ -93,6 +117,12 @@ pub(crate) struct Paced<T> {
 impl<T> Paced<T> {
     pub fn new(io: T, pace: Arc<Pace>) -> Self {
         Self { io, pace }
+    }
+
+    fn written(&self, result: &Poll<io::Result<usize>>) {
+        if matches!(result, Poll::Ready(Ok(1..))) {
+            self.pace.moved();
+        }
     }
 
     pub fn into_inner(self) -> T {
@@ -117,7 +147,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let result = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.written(&result);
+        result
     }
 
     fn poll_write_vectored(
@@ -125,7 +157,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.written(&result);
+        result
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -154,6 +188,12 @@ mod tests {
         assert_eq!(pace.mark().phase(), Phase::Served);
         pace.bytes_arrived();
         assert_eq!(pace.mark().phase(), Phase::Served, "a body's bytes are no head");
+        turn.answer();
+        assert_eq!(pace.mark().phase(), Phase::Answered);
+        let moves = pace.moves();
+        pace.bytes_arrived();
+        assert_ne!(pace.moves(), moves, "content that still comes is a movement");
+        assert_eq!(pace.mark().phase(), Phase::Answered);
         drop(turn);
         let idle = pace.mark();
         assert_eq!(idle.phase(), Phase::Idle);

@@ -28,6 +28,8 @@ pub(crate) enum Reason {
     HostUnknown,
     /// The host is another zone's than the one that the TLS handshake named.
     HostNotOfConnection,
+    /// The request's content has a transfer coding besides `chunked`.
+    CodingNotSupported,
     /// The request's content broke off, or is not framed as HTTP.
     BadContent,
     /// The host has no descriptor, memory or local port left for a connection to the origin.
@@ -46,7 +48,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
@@ -59,6 +61,7 @@ impl Reason {
         Self::MethodNotSupported,
         Self::HostUnknown,
         Self::HostNotOfConnection,
+        Self::CodingNotSupported,
         Self::BadContent,
         Self::HostExhausted,
         Self::Loop,
@@ -106,6 +109,7 @@ impl Reason {
             Self::MethodNotSupported => "method_not_supported",
             Self::HostUnknown => "host_unknown",
             Self::HostNotOfConnection => "host_not_of_connection",
+            Self::CodingNotSupported => "transfer_coding_not_supported",
             Self::BadContent => "bad_content",
             Self::HostExhausted => "host_exhausted",
             Self::Loop => "loop",
@@ -131,7 +135,7 @@ impl Reason {
             | Self::TargetHostMismatch
             | Self::UpgradeWithContent
             | Self::BadContent => StatusCode::BAD_REQUEST,
-            Self::MethodNotSupported => StatusCode::NOT_IMPLEMENTED,
+            Self::MethodNotSupported | Self::CodingNotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::HostUnknown | Self::HostNotOfConnection => StatusCode::MISDIRECTED_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -153,6 +157,7 @@ impl Reason {
             Self::MethodNotSupported => "The method is not supported",
             Self::HostUnknown => "No such host is served here",
             Self::HostNotOfConnection => "This connection is for another host",
+            Self::CodingNotSupported => "The transfer coding is not supported",
             Self::BadContent => "The request's content is not usable",
             Self::HostExhausted => "This host has no room for another connection",
             Self::Loop => "The request goes round in circles",
@@ -191,6 +196,7 @@ impl Reason {
             Self::HostNotOfConnection => {
                 "The TLS handshake named a host of another zone. Open a connection for this one."
             }
+            Self::CodingNotSupported => "Send the content with no transfer coding but one chunked.",
             Self::BadContent => "The content broke off, or its chunks are not framed as HTTP/1.1 has it.",
             Self::HostExhausted => {
                 "The host is out of descriptors, memory or ports for connections to origins. Try again later."
@@ -242,7 +248,11 @@ impl Reason {
         self.is_passing()
             || matches!(
                 self,
-                Self::ZoneBlocked | Self::RequestTimeout | Self::UpgradeWithContent | Self::BadContent
+                Self::ZoneBlocked
+                    | Self::RequestTimeout
+                    | Self::UpgradeWithContent
+                    | Self::CodingNotSupported
+                    | Self::BadContent
             )
     }
 }

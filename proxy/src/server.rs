@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub counters: Arc<Counters>,
     pub roster: Arc<Roster>,
     pub pool: Pool,
+    /// For a request that met a closed connection of the pool.
+    pub fresh: Pool,
     pub tls: Arc<ServerConfig>,
     pub http1: http1::Builder,
     pub via: Via,
@@ -135,6 +137,7 @@ impl Bound {
             counters: Arc::default(),
             roster: Roster::new(),
             pool: origin::pool(routes.clone()),
+            fresh: origin::fresh(routes.clone()),
             tls: tls::server_config(routes.clone())?,
             http1: http1_builder(),
             via: Via::new(),

@@ -116,7 +116,11 @@ impl hyper::service::Service<Request<Incoming>> for HttpService {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let turn = self.pace.begin();
         let requests = self.requests.clone();
-        Box::pin(async move { Ok(requests.answer(request).await?.map(|body| body.during(turn))) })
+        Box::pin(async move {
+            let response = requests.answer(request).await?;
+            turn.answer();
+            Ok(response.map(|body| body.during(turn)))
+        })
     }
 }
 

@@ -49,6 +49,9 @@ pub(crate) async fn serve(
         () = routed.client.peer.left() => return Err(Stop::Gone),
     };
 
+    if headers::has_foreign_coding(response.headers()) {
+        return Err(routed.refused(Reason::OriginFailed));
+    }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         drop(admission);
         // Ends with the response's body, at the latest when the client's connection drops it.

@@ -8,7 +8,7 @@ use support::{
     Setup, free_port,
     origin::{SWITCH, origin, reflect},
     raw::{Raw, header, status, upgrade_request},
-    soon,
+    soon, until,
 };
 use tokio::net::TcpStream;
 
@@ -378,4 +378,105 @@ async fn content_that_is_no_http_is_the_clients_fault() {
     assert_eq!(client.rest().await.expect("a clean end"), b"");
     assert_eq!(proxy.counters().refused_for("bad_content"), 1);
     assert_eq!(proxy.counters().refused_for("origin_failed"), 0);
+}
+
+#[tokio::test]
+async fn a_kept_alive_connection_that_its_origin_closed_fails_only_what_may_not_be_sent_twice() {
+    // One answer a connection, and the end of it when the next request has come.
+    let (address, connections) = origin(|mut raw| async move {
+        raw.head().await;
+        raw.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        raw.exactly(1).await;
+        raw.stream().set_zero_linger().expect("set");
+    })
+    .await;
+    let setup = Setup::new().zone("a.test", address);
+    let proxy = setup.start();
+    let mut client = Raw::connect(setup.http).await;
+    for round in 0..10 {
+        assert_eq!(status(&client.ask(GET).await.0), 200, "{round}");
+    }
+    let post = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n";
+    let mut codes = Vec::new();
+    for _ in 0..2 {
+        codes.push(status(&client.ask(post).await.0));
+    }
+    assert!(codes.contains(&502), "{codes:?}");
+    assert!(connections.load(Relaxed) <= 12);
+    assert_eq!(proxy.counters().refused_for("origin_failed"), 1);
+}
+
+#[tokio::test]
+async fn a_transfer_coding_besides_chunked_is_not_passed_on_in_silence() {
+    let (coded, _) = origin(|mut raw| async move {
+        raw.head().await;
+        raw.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await;
+    })
+    .await;
+    let setup = Setup::new().zone("a.test", coded);
+    let _proxy = setup.start();
+    for codings in ["gzip, chunked", "identity, chunked", "chunked, chunked"] {
+        let request =
+            format!("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: {codings}\r\n\r\n0\r\n\r\n");
+        let (head, body) = Raw::connect(setup.http).await.ask(&request).await;
+        assert_eq!(status(&head), 501, "{codings}");
+        assert_eq!(problem(&body)["reason"], "transfer_coding_not_supported");
+    }
+    for request in [GET.to_owned(), upgrade_request("a.test")] {
+        assert_eq!(status(&Raw::connect(setup.http).await.ask(&request).await.0), 502);
+    }
+}
+
+#[tokio::test]
+async fn a_client_cannot_pretend_by_another_spelling() {
+    let (origin, _) = reflect().await;
+    let setup = Setup::new().zone("a.test", origin);
+    let _proxy = setup.start();
+    let names = [
+        "X_Forwarded_For",
+        "X-Forwarded_Host",
+        "X-Forwarded",
+        "X_Real_IP",
+        "X-Client-IP",
+        "True_Client-IP",
+        "Proxy",
+    ];
+    let claims: String = names.iter().map(|name| format!("{name}: 6.6.6.6\r\n")).collect();
+    let request = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{claims}X-Forwarder: kept\r\n\r\n");
+    let (_, got) = Raw::connect(setup.http).await.ask(&request).await;
+    assert!(!got.contains("6.6.6.6"), "{got}");
+    assert_eq!(header(&got, "x-forwarder"), Some("kept"));
+}
+
+#[tokio::test]
+async fn an_answer_of_which_nothing_moves_is_cut_off_and_one_that_moves_is_not() {
+    let (address, _) = origin(|mut raw| async move {
+        let head = raw.head().await;
+        if head.starts_with("GET /endless") {
+            raw.send("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n").await;
+            while tokio::time::timeout(Duration::from_secs(5), raw.send(vec![7; 1 << 20])).await.is_ok() {}
+            return;
+        }
+        raw.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n").await;
+        for _ in 0..8 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            raw.send("x").await;
+        }
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let setup = Setup::new().zone("a.test", address).setting("stall_timeout = \"300ms\"");
+    let proxy = setup.start();
+
+    let mut client = Raw::connect(setup.http).await;
+    client.send(GET).await;
+    client.head().await;
+    assert_eq!(client.exactly(8).await, b"xxxxxxxx", "slow, but it moves");
+    assert!(client.rest().await.is_err(), "the origin has stalled: cut off, not ended");
+
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("set");
+    let mut deaf = Raw::new(soon(socket.connect(setup.http)).await.expect("connected"));
+    deaf.send(GET.replace("/a?b=c", "/endless")).await;
+    until("the client that does not read is cut off", || proxy.counters().timed_out.get() == 2).await;
 }
