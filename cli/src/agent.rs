@@ -1,9 +1,11 @@
 //! `weir agent`.
 
-use std::process::ExitCode;
+use std::{io::ErrorKind, process::ExitCode};
 
 use anyhow::Context as _;
 use weir_agent::AgentError;
+use weir_config::Config;
+use weir_proxy::{CertificateError, RoutesError};
 
 use crate::{
     failure,
@@ -53,13 +55,26 @@ pub fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        let reload = reload::configurations(&config, args.config.path())?;
+        let reload = reload::configurations(&config, args.config.path(), servable)?;
         let mut stop = Stop::listen(args.supervised)?;
         // Whether it is in force yet is for /readyz to say; from here on signals have their meaning.
         args.supervised.say_ready()?;
         weir_agent::run(config, reload, stop.requested()).await.map_err(with_hints)
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A file that the proxy cannot serve changes nothing here either: a reload is all or nothing for both. Files that this
+/// process may not read are left to the proxy.
+fn servable(config: &Config) -> Result<(), String> {
+    match weir_proxy::check(config) {
+        Err(RoutesError::Certificate { source, .. }) if is_denied(&source) => Ok(()),
+        result => result.map_err(|error| failure::describe(&error.into())),
+    }
+}
+
+fn is_denied(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Read { source, .. } if source.kind() == ErrorKind::PermissionDenied)
 }
 
 /// What the host lacks often says more than what the kernel answered.

@@ -33,7 +33,7 @@ pub struct ProxyArgs {
 const EXAMPLES: &str = "\
 Examples:
   weir proxy --config weir.toml
-  RUST_LOG=weir_proxy=debug weir proxy --config weir.toml --log-format json";
+  RUST_LOG=info,weir_proxy=debug weir proxy --config weir.toml --log-format json";
 
 pub fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
@@ -51,7 +51,7 @@ pub fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(bound: Bound, config: &Config, args: &ProxyArgs) -> anyhow::Result<()> {
-    let mut reloads = reload::configurations(config, args.config.path())?;
+    let mut reloads = reload::configurations(config, args.config.path(), |_| Ok(()))?;
     let mut stop = Stop::listen(args.supervised)?;
     let running = bound.start()?;
     args.supervised.say_ready()?;

@@ -10,15 +10,19 @@ use tokio::{
 };
 use weir_config::{Config, Watch, watch};
 
+/// What else a configuration has to stand before it is handed out.
+pub type Check = fn(&Config) -> Result<(), String>;
+
 /// Configurations as they come, each valid or with its faults in words. Call it inside of a runtime.
 pub fn configurations(
     config: &Config,
     path: &Path,
+    check: Check,
 ) -> anyhow::Result<mpsc::Receiver<Result<Config, String>>> {
     let (wake, mut woken) = mpsc::channel(1);
     let (send, receive) = mpsc::channel(1);
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    let mut files = Files { path: path.to_owned(), sources: Vec::new(), wake, watch: None };
+    let mut files = Files { path: path.to_owned(), sources: Vec::new(), wake, watch: None, check };
     files.follow(config);
     tokio::spawn(async move {
         loop {
@@ -54,18 +58,23 @@ struct Files {
     sources: Vec<PathBuf>,
     wake: mpsc::Sender<()>,
     watch: Option<Watch>,
+    check: Check,
 }
 
 impl Files {
     /// Reads the configuration; if it names other files than before, those are watched from now on.
     fn load(&mut self) -> Result<Config, String> {
-        let load = || Config::load(&self.path).map_err(|error| error.to_string());
-        let config = load()?;
-        if config.sources == self.sources {
-            return Ok(config);
+        let mut config = self.read()?;
+        if config.sources != self.sources {
+            self.follow(&config);
+            // What changed between the first reading and the watch went unseen.
+            config = self.read()?;
         }
-        self.follow(&config);
-        // What changed between the first reading and the watch went unseen.
+        (self.check)(&config)?;
+        Ok(config)
+    }
+
+    fn read(&self) -> Result<Config, String> {
         Config::load(&self.path).map_err(|error| error.to_string())
     }
 
