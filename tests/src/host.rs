@@ -21,7 +21,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// Open files that one process of a test needs at most. Processes that are started inherit the limit.
 const DESCRIPTORS: u64 = 16_000;
 
-/// Makes sure of root, the BPF file system, descriptors and iproute2, and takes away what test processes that died left.
+/// Makes sure of root, the BPF file system, descriptors and iproute2, and takes away what killed test processes left.
 ///
 /// # Panics
 /// With one sentence that says what is missing.
@@ -45,7 +45,7 @@ pub fn prepare() {
             let found = env::split_paths(&path).any(|folder| folder.join(tool).is_file());
             assert!(found, "`{tool}` is not on PATH: install iproute2");
         }
-        instance::unload_stale();
+        instance::remove_stale();
     });
 }
 
@@ -81,9 +81,9 @@ fn built(name: &str) -> PathBuf {
     profile_folder().join(name)
 }
 
-/// True if a process with this id exists.
+/// True if a process with this id exists and has not ended (as a zombie, which has no program any more, has).
 pub fn is_alive(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
 
 /// Writes a setting of the calling thread's network namespace (or the host's).

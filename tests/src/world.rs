@@ -15,7 +15,10 @@ use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::{Agent, Conf, Process, host, instance::Instance};
+use crate::{
+    Agent, Conf, Process, host,
+    instance::{FOLDER, Instance},
+};
 
 /// The addresses that tests use; every namespace has all ports for itself.
 pub const HTTP: SocketAddr = loopback(8080);
@@ -56,11 +59,13 @@ pub struct World {
 
 impl World {
     fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("weir-test-").tempdir().expect("a folder");
+        let instance = Instance::new();
+        let prefix = format!("{FOLDER}{}-", instance.name());
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a folder");
         // The proxy reads its configuration again as another user.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("permissions of the folder");
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        Self { runtime, folder, instance: Instance::new() }
+        Self { runtime, folder, instance }
     }
 
     pub fn instance(&self) -> &str {
