@@ -71,6 +71,13 @@ impl InstanceDir {
     }
 }
 
+impl Drop for InstanceDir {
+    /// An agent that was refused leaves no empty folder behind. One that holds pins cannot be removed.
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
 fn instance_path(instance: &str) -> PathBuf {
     Path::new(ROOT).join("weir").join(instance)
 }

@@ -1,0 +1,79 @@
+//! What an agent refuses to do, and what it does not need.
+#![forbid(unsafe_code)]
+
+use std::{net::TcpListener, net::TcpStream, path::Path};
+
+use weir_tests::{ADMIN, HTTP, HTTPS, Process, SOON, ZoneConf, eventually, host, http, sockopt, tls, world};
+
+const A: &str = "a.test";
+const B: &str = "b.test";
+
+/// The verifier is stricter without `CAP_PERFMON`, and the documents promise that weir does without.
+#[test]
+fn two_capabilities_suffice_to_load_count_and_audit() {
+    world(|world| {
+        let conf = world.write("weir.toml", &world.conf().plan("p", 1, 1).zone(A, "p").to_string());
+        let weir = host::weir();
+        let args = [
+            "--bounding-set=-all,+bpf,+net_admin",
+            "--inh-caps=-all",
+            weir.to_str().expect("a path"),
+            "agent",
+            "--config",
+            conf.to_str().expect("a path"),
+        ];
+        let mut agent = Process::start(world.folder(), "agent", Path::new("/usr/bin/setpriv"), args);
+        eventually("a ready agent", SOON, || {
+            agent.assert_running();
+            match http::get(ADMIN, "admin", "/readyz") {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        let listener = TcpListener::bind(HTTP).expect("a listener");
+        let client = TcpStream::connect(HTTP).expect("a connection");
+        let (accepted, _) = listener.accept().expect("an accepted connection");
+        sockopt::admit(&accepted, A).expect("admitted");
+        let zone = http::get(ADMIN, "admin", &format!("/api/zones/{A}")).expect("an answer").text();
+        assert!(zone.contains("\"websockets\":1"), "{zone}");
+        drop((client, accepted));
+    });
+}
+
+/// Programs of two instances would both answer for the same sockets.
+#[test]
+fn a_second_instance_for_the_same_sockets_is_refused() {
+    world(|world| {
+        let agent = world.agent(&world.conf().plan("p", 5, 10).zone(A, "p"));
+        let other = world.conf().plan("p", 5, 10).zone(A, "p").to_string();
+        let name = format!("{}b", world.instance());
+        let other = other.replace(world.instance(), &name).replace(&ADMIN.to_string(), "127.0.0.1:9465");
+        let file = world.write("second.toml", &other);
+        let mut second = world.weir("second", ["agent", "--config", file.to_str().expect("a path")]);
+        assert!(!second.wait(SOON).success());
+        assert!(second.log().contains("another instance of weir counts"), "{}", second.log());
+        assert_eq!(agent.get("/readyz").status, 200, "the first goes on");
+        assert!(!world.pins().with_file_name(&name).exists(), "and the second has left nothing behind");
+    });
+}
+
+/// A reload is all or nothing for both processes: the agent must not be ahead of a proxy that keeps the old file.
+#[test]
+fn a_file_that_the_proxy_cannot_serve_changes_nothing_in_the_agent_either() {
+    world(|world| {
+        tls::certify(world, A);
+        let zone = |cert: &str| ZoneConf::new(A, "p").tls(cert, &format!("{A}.key"));
+        let good = world.conf().https(&[HTTPS]).plan("p", 5, 10);
+        let agent = world.agent(&good.clone().with_zone(zone(&format!("{A}.pem"))).zone(B, "p"));
+
+        world.write("broken.pem", "no certificate at all");
+        world.write("weir.toml", &good.with_zone(zone("broken.pem")).to_string());
+        let message = eventually("the agent's complaint", SOON, || {
+            let failed = agent.events_of("reload_failed");
+            failed.first().and_then(|event| event.message.clone()).ok_or_else(|| "no event".to_owned())
+        });
+        assert!(message.contains("broken.pem") && message.contains(A), "{message}");
+        let zones: Vec<String> = agent.zones().zones.into_iter().map(|zone| zone.zone).collect();
+        assert_eq!(zones, [A, B], "the zone that the faulty file leaves out is still there");
+    });
+}
