@@ -10,9 +10,9 @@ use std::{
 use nix::{errno::Errno, sys::signal::Signal};
 use socket2::{Domain, Socket, Type};
 use weir_tests::{
-    Agent, Conf, HTTP, ORIGIN, Proxy, SOON, World, eventually,
+    Agent, Conf, HTTP, HTTPS, ORIGIN, Proxy, SOON, World, ZoneConf, eventually,
     origin::{self, Manner},
-    sockopt, websocket, world,
+    sockopt, tls, websocket, world,
 };
 
 const A: &str = "a.test";
@@ -150,6 +150,37 @@ fn a_faulty_configuration_changes_nothing_and_names_its_place() {
         host.reload(&good.clone().zone(C, "p"), "success");
         Host::await_status(C, 101);
         assert_echoes(&mut client);
+        host.agent.assert_never_drifted();
+    });
+}
+
+#[test]
+fn a_certificate_that_cannot_be_served_changes_nothing_in_agent_and_proxy() {
+    world(|world| {
+        tls::certify(world, A);
+        let pem = |host: &str| (format!("{host}.pem"), format!("{host}.key"));
+        let zone = |host: &str, (cert, key): (String, String)| ZoneConf::new(host, "p").tls(&cert, &key);
+        let good = world.conf().https(&[HTTPS]).plan("p", 2, 3).with_zone(zone(A, pem(A)));
+        let host = Host::start(world, &good);
+        world.write("b.test.pem", "no certificate\n");
+        world.write("b.test.key", "no key\n");
+
+        let failures = host.reloads("failure");
+        host.write(&good.clone().with_zone(zone(B, pem(B))).to_string());
+        host.await_reload("failure", failures);
+        let message = host.agent.events_of("reload_failed").pop().and_then(|event| event.message);
+        assert!(message.as_deref().is_some_and(|text| text.contains("b.test.pem")), "{message:?}");
+        eventually("the proxy's complaint", SOON, || {
+            let log = host.proxy.process.log();
+            if log.contains("b.test.pem") && log.contains("nothing changed") { Ok(()) } else { Err(log) }
+        });
+        assert_eq!(host.states(), configured(&[A]));
+        assert_eq!((Host::status(A), Host::status(B)), (101, 421));
+
+        tls::certify(world, B);
+        host.reload(&good.with_zone(zone(B, pem(B))).plan("unused", 1, 1), "success");
+        Host::await_status(B, 101);
+        assert_eq!(host.states(), configured(&[A, B]));
         host.agent.assert_never_drifted();
     });
 }
