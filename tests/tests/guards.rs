@@ -3,10 +3,9 @@
 
 use std::{net::TcpListener, net::TcpStream, path::Path};
 
-use weir_tests::{ADMIN, HTTP, HTTPS, Process, SOON, ZoneConf, eventually, host, http, sockopt, tls, world};
+use weir_tests::{ADMIN, HTTP, Process, SOON, eventually, host, http, sockopt, world};
 
 const A: &str = "a.test";
-const B: &str = "b.test";
 
 /// The verifier is stricter without `CAP_PERFMON`, and the documents promise that weir does without.
 #[test]
@@ -54,26 +53,5 @@ fn a_second_instance_for_the_same_sockets_is_refused() {
         assert!(second.log().contains("another instance of weir counts"), "{}", second.log());
         assert_eq!(agent.get("/readyz").status, 200, "the first goes on");
         assert!(!world.pins().with_file_name(&name).exists(), "and the second has left nothing behind");
-    });
-}
-
-/// A reload is all or nothing for both processes: the agent must not be ahead of a proxy that keeps the old file.
-#[test]
-fn a_file_that_the_proxy_cannot_serve_changes_nothing_in_the_agent_either() {
-    world(|world| {
-        tls::certify(world, A);
-        let zone = |cert: &str| ZoneConf::new(A, "p").tls(cert, &format!("{A}.key"));
-        let good = world.conf().https(&[HTTPS]).plan("p", 5, 10);
-        let agent = world.agent(&good.clone().with_zone(zone(&format!("{A}.pem"))).zone(B, "p"));
-
-        world.write("broken.pem", "no certificate at all");
-        world.write("weir.toml", &good.with_zone(zone("broken.pem")).to_string());
-        let message = eventually("the agent's complaint", SOON, || {
-            let failed = agent.events_of("reload_failed");
-            failed.first().and_then(|event| event.message.clone()).ok_or_else(|| "no event".to_owned())
-        });
-        assert!(message.contains("broken.pem") && message.contains(A), "{message}");
-        let zones: Vec<String> = agent.zones().zones.into_iter().map(|zone| zone.zone).collect();
-        assert_eq!(zones, [A, B], "the zone that the faulty file leaves out is still there");
     });
 }
