@@ -206,7 +206,7 @@ fn apply(state: &State, config: &Config) -> Result<String, AgentError> {
     *lock(&state.listeners) = listeners.iter().map(listener_key).collect();
     drop((zones, kernel));
     state.forget_peaks(&changes.freed);
-    Ok(format!("{} zones added, {} changed, {} removed", changes.added, changes.changed, changes.removed))
+    Ok(format!("zones: {} added, {} changed, {} removed", changes.added, changes.changed, changes.removed))
 }
 
 /// What a running agent cannot change.
