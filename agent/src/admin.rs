@@ -4,7 +4,7 @@
 //! with [`HEAD_TIMEOUT`] for the head of its next request and [`ANSWER_TIMEOUT`] to take an answer.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -12,7 +12,10 @@ use std::{
 use axum::{
     Extension, Json, Router,
     extract::{ConnectInfo, Path, Query, State as Shared},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_TYPE, USER_AGENT},
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -28,6 +31,7 @@ use tokio_io_timeout::TimeoutStream;
 use crate::{
     api::EventsReply,
     metrics::Metrics,
+    peaks::ScraperId,
     state::{State, lock},
 };
 
@@ -99,19 +103,20 @@ async fn index() -> &'static str {
     "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/events\n/api/host\n"
 }
 
-async fn scrape(Shared(admin): Shared<Admin>, ConnectInfo(peer): ConnectInfo<SocketAddr>) -> Response {
-    blocking(move || match admin.metrics.scrape(canonical(peer.ip())) {
+async fn scrape(
+    Shared(admin): Shared<Admin>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let scraper = ScraperId::new(peer.ip().to_canonical(), agent);
+    blocking(move || match admin.metrics.scrape(scraper) {
         Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("cannot encode the metrics: {error}"))
         }
     })
     .await
-}
-
-/// One scraper is one scraper, whether it comes by IPv4 or by a dual-stack socket.
-fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
 }
 
 async fn ready(Shared(admin): Shared<Admin>) -> (StatusCode, &'static str) {

@@ -2,7 +2,7 @@
 //! compares the two.
 
 use std::{
-    net::IpAddr,
+    net::Ipv4Addr,
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::{Instant, SystemTime},
 };
@@ -21,6 +21,7 @@ use weir_common::{
 
 use crate::{
     kernel::at_least_zero,
+    peaks::ScraperId,
     state::{State, lock},
     zones::Entry,
 };
@@ -29,12 +30,12 @@ use crate::{
 pub struct Metrics {
     registry: Registry,
     one_at_a_time: Mutex<()>,
-    scraper: Arc<Mutex<IpAddr>>,
+    scraper: Arc<Mutex<ScraperId>>,
 }
 
 impl Metrics {
     pub fn new(state: Arc<State>) -> Result<Self, prometheus::Error> {
-        let scraper = Arc::new(Mutex::new(IpAddr::from([127, 0, 0, 1])));
+        let scraper = Arc::new(Mutex::new(ScraperId::new(Ipv4Addr::LOCALHOST.into(), "")));
         let registry = Registry::new();
         registry.register(Box::new(KernelCollector { state, scraper: Arc::clone(&scraper) }))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -42,7 +43,7 @@ impl Metrics {
     }
 
     /// One scrape, in the text format 0.0.4. `scraper` is whom the peaks since its last scrape are for.
-    pub fn scrape(&self, scraper: IpAddr) -> Result<Vec<u8>, prometheus::Error> {
+    pub fn scrape(&self, scraper: ScraperId) -> Result<Vec<u8>, prometheus::Error> {
         let _scrape = lock(&self.one_at_a_time);
         *lock(&self.scraper) = scraper;
         let mut text = Vec::new();
@@ -53,7 +54,7 @@ impl Metrics {
 
 struct KernelCollector {
     state: Arc<State>,
-    scraper: Arc<Mutex<IpAddr>>,
+    scraper: Arc<Mutex<ScraperId>>,
 }
 
 impl Collector for KernelCollector {
@@ -63,8 +64,8 @@ impl Collector for KernelCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let scraper = *lock(&self.scraper);
-        let mut families = self.zones(scraper);
+        let scraper = lock(&self.scraper).clone();
+        let mut families = self.zones(&scraper);
         families.extend(self.host());
         families.extend(self.kernel());
         families.extend(self.agent());
@@ -73,7 +74,7 @@ impl Collector for KernelCollector {
 }
 
 impl KernelCollector {
-    fn zones(&self, scraper: IpAddr) -> Vec<MetricFamily> {
+    fn zones(&self, scraper: &ScraperId) -> Vec<MetricFamily> {
         let state = &self.state;
         state.look();
         let zones = lock(&state.zones);

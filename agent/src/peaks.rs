@@ -23,7 +23,20 @@ pub struct Peaks {
     minute: Vec<u64>,
     last_minute: Vec<u64>,
     minute_began: Instant,
-    scrapers: HashMap<IpAddr, Scraper>,
+    scrapers: HashMap<ScraperId, Scraper>,
+}
+
+/// Who scrapes, as far as a request tells: its address and what it calls itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ScraperId(String);
+
+impl ScraperId {
+    /// `agent` is cut: whoever sends long ones gets no more of our memory for it.
+    pub fn new(address: IpAddr, agent: &str) -> Self {
+        const LONGEST: usize = 64;
+        let agent: String = agent.chars().take(LONGEST).collect();
+        Self(format!("{address} {agent}"))
+    }
 }
 
 struct Scraper {
@@ -76,18 +89,18 @@ impl Peaks {
     }
 
     /// The marks since this scraper asked before; for a new one, of the last one to two minutes.
-    pub fn since_last_scrape(&mut self, scraper: IpAddr, now: Instant) -> Vec<u64> {
+    pub fn since_last_scrape(&mut self, scraper: &ScraperId, now: Instant) -> Vec<u64> {
         let slots = self.minute.len();
-        if !self.scrapers.contains_key(&scraper) {
+        if !self.scrapers.contains_key(scraper) {
             if self.scrapers.len() >= SCRAPERS {
                 let oldest =
-                    self.scrapers.iter().min_by_key(|(_, known)| known.asked).map(|(address, _)| *address);
-                oldest.map(|address| self.scrapers.remove(&address));
+                    self.scrapers.iter().min_by_key(|(_, known)| known.asked).map(|(id, _)| id.clone());
+                oldest.map(|id| self.scrapers.remove(&id));
             }
             let highest = (0..slots as u32).map(|slot| self.recent(slot)).collect();
-            self.scrapers.insert(scraper, Scraper { asked: now, highest });
+            self.scrapers.insert(scraper.clone(), Scraper { asked: now, highest });
         }
-        match self.scrapers.get_mut(&scraper) {
+        match self.scrapers.get_mut(scraper) {
             Some(known) => {
                 known.asked = now;
                 std::mem::replace(&mut known.highest, vec![0; slots])
@@ -125,21 +138,24 @@ impl Peaks {
 mod tests {
     use super::*;
 
-    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    fn scraper(last: u8, agent: &str) -> ScraperId {
+        ScraperId::new(IpAddr::from([192, 0, 2, last]), agent)
+    }
 
     #[test]
     fn each_scraper_sees_each_spike_once() {
         let now = Instant::now();
         let mut peaks = Peaks::new(2, now);
-        peaks.since_last_scrape(A, now);
-        peaks.since_last_scrape(B, now);
+        // Behind one address: Prometheus, and somebody who looks.
+        let (a, b) = (scraper(1, "Prometheus/2.42.0"), scraper(1, "curl/7.88.1"));
+        peaks.since_last_scrape(&a, now);
+        peaks.since_last_scrape(&b, now);
         peaks.note(1, 70);
         peaks.note(1, 3);
-        assert_eq!(peaks.since_last_scrape(A, now), [0, 70]);
+        assert_eq!(peaks.since_last_scrape(&a, now), [0, 70]);
         peaks.note(1, 5);
-        assert_eq!(peaks.since_last_scrape(A, now), [0, 5]);
-        assert_eq!(peaks.since_last_scrape(B, now), [0, 70], "A's scrape hid nothing from B");
+        assert_eq!(peaks.since_last_scrape(&a, now), [0, 5]);
+        assert_eq!(peaks.since_last_scrape(&b, now), [0, 70], "A's scrape hid nothing from B");
     }
 
     #[test]
@@ -159,7 +175,7 @@ mod tests {
         let now = Instant::now();
         let mut peaks = Peaks::new(1, now);
         for last in 0..100 {
-            peaks.since_last_scrape(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, last)), now);
+            peaks.since_last_scrape(&scraper(last, ""), now);
         }
         assert_eq!(peaks.scrapers.len(), SCRAPERS);
     }
@@ -168,10 +184,11 @@ mod tests {
     fn a_slots_next_zone_inherits_no_peak() {
         let now = Instant::now();
         let mut peaks = Peaks::new(1, now);
-        peaks.since_last_scrape(A, now);
+        let a = scraper(1, "");
+        peaks.since_last_scrape(&a, now);
         peaks.note(0, 9);
         peaks.forget(0);
-        assert_eq!(peaks.since_last_scrape(A, now), [0]);
+        assert_eq!(peaks.since_last_scrape(&a, now), [0]);
         assert_eq!((peaks.recent(0), peaks.all_time(0)), (0, 0));
     }
 }

@@ -127,7 +127,15 @@ fn start(config: &Config) -> Result<State, AgentError> {
     for (program, how) in in_force {
         tracing::info!(program, ?how, "kernel program in force");
     }
-    tracing::info!(adopted = kernel.adopted, ?changes, instance = %config.instance, cgroup = %kernel.cgroup_path.display(), "kernel side is up");
+    tracing::info!(
+        adopted = kernel.adopted,
+        zones_added = changes.added,
+        zones_changed = changes.changed,
+        zones_removed = changes.removed,
+        instance = %config.instance,
+        cgroup = %kernel.cgroup_path.display(),
+        "kernel side is up"
+    );
     if kernel.zones.slots() != config.agent.max_zones + 1 {
         tracing::warn!(
             has = kernel.zones.slots() - 1,

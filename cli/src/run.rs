@@ -64,7 +64,11 @@ async fn supervise(launch: &Launch) -> anyhow::Result<()> {
             tokio::select! {
                 () = stop.requested() => break Ok(()),
                 _ = hangup.recv() => pair.reload(),
-                error = pair.failure() => break Err(error),
+                error = pair.failure() => {
+                    // Draining may take a while: the reason first.
+                    tracing::error!("{}: the other one is ended", failure::describe(&error));
+                    break Err(error);
+                }
             }
         },
         Ok(false) => Ok(()),
