@@ -4,6 +4,10 @@
 //! [`Bound::start`] serves on the current tokio runtime. [`Running::reload`] swaps the routes whole or not at all and leaves
 //! connections and tunnels alone. [`Running::drain`] is the way out.
 
+pub(crate) mod privileges;
+pub(crate) mod roster;
+pub(crate) mod routes;
+
 use std::{io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
@@ -19,17 +23,20 @@ use tracing::{error, info, warn};
 use weir_config::{Accounting, Config};
 
 use crate::{
-    accounting::{self, Accounts, Kernel, Unavailable},
-    connection::http1_builder,
-    counters::Counters,
-    forwarded::Scheme,
-    listener::{self, ListenError, Listener},
-    origin::{self, Pool},
-    privileges::raise_descriptor_limit,
-    roster::Roster,
-    routes::{RoutesError, Snapshot},
-    tls,
-    via::Via,
+    accounting::kernel::{self, Accounts, Kernel, Unavailable},
+    downstream::{
+        connection::http1_builder,
+        listener::{self, ListenError, Listener},
+        tls,
+    },
+    observe::counters::Counters,
+    request::{forwarded::Scheme, via::Via},
+    server::{
+        privileges::raise_descriptor_limit,
+        roster::Roster,
+        routes::{RoutesError, Snapshot},
+    },
+    upstream::{self, Pool},
 };
 
 /// How long aborted connections may take to be gone.
@@ -125,7 +132,7 @@ impl Bound {
 
     pub(crate) fn start_with(self, accounts: Arc<dyn Accounts>) -> Result<Running, StartError> {
         let Self { listeners, snapshot } = self;
-        match (accounting::probe(&*accounts), snapshot.settings.accounting) {
+        match (kernel::probe(&*accounts), snapshot.settings.accounting) {
             (Ok(()), _) => {}
             (Err(why), Accounting::Required) => return Err(StartError::Accounting(why)),
             (Err(why), Accounting::Optional) => warn!(%why, "WebSockets are not counted on this host"),
@@ -136,8 +143,8 @@ impl Bound {
             accounts,
             counters: Arc::default(),
             roster: Roster::new(),
-            pool: origin::pool(routes.clone()),
-            fresh: origin::fresh(routes.clone()),
+            pool: upstream::pool(routes.clone()),
+            fresh: upstream::fresh(routes.clone()),
             tls: tls::server_config(routes.clone())?,
             http1: http1_builder(),
             via: Via::new(),
@@ -208,7 +215,7 @@ impl Running {
         let current = self.shared.routes.load_full();
         let was = &current.settings;
         if config.proxy.accounting == Accounting::Required && was.accounting == Accounting::Optional {
-            accounting::probe(&*self.shared.accounts).map_err(ReloadError::Accounting)?;
+            kernel::probe(&*self.shared.accounts).map_err(ReloadError::Accounting)?;
         }
         if (&was.http, &was.https, &was.user) != (&config.proxy.http, &config.proxy.https, &config.proxy.user)
         {

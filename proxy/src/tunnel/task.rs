@@ -12,7 +12,7 @@ use tracing::debug;
 use weir_config::Zone;
 
 use super::{Side, Tunnel, TunnelError, watch::Watch};
-use crate::{counters::Counters, roster::Entry, stream::Transport};
+use crate::{downstream::stream::Transport, observe::counters::Counters, server::roster::Entry};
 
 /// Runs a [`Tunnel`] to its end. If a side fails, the other one is aborted, so that its peer does not take a broken
 /// WebSocket for one that ended.

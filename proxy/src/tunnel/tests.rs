@@ -327,7 +327,7 @@ fn a_tunnel_does_not_keep_the_buffers_of_its_handshakes() {
 #[test]
 fn the_task_of_an_idle_tunnel_is_small() {
     use crate::{
-        stream::{ClientStream, Socket},
+        downstream::stream::{ClientStream, Socket},
         tunnel::task::Task,
     };
     let bytes = std::mem::size_of::<Task<ClientStream, Socket>>();

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{Side, Tunnel, TunnelError};
-use crate::stream::{Failure, Transport};
+use crate::downstream::stream::{Failure, Transport};
 
 #[derive(Default)]
 pub(super) struct Watch {

@@ -10,8 +10,8 @@ use weir_common::zone::ZoneKey;
 use weir_config::{Config, HostIndex, Proxy, Zone, ZoneName};
 
 use crate::{
-    certificates::{Certificate, CertificateError},
-    origin::Origin,
+    downstream::certificates::{Certificate, CertificateError},
+    upstream::Origin,
 };
 
 /// A zone, ready to serve.

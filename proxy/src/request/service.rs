@@ -8,21 +8,23 @@ use tracing::{debug, warn};
 use weir_config::{Zone, ZoneName};
 
 use crate::{
-    body::ResponseBody,
-    books::{Books, Turned},
-    connection::Switch,
-    forward,
-    forwarded::{self, Scheme},
-    headers,
-    pace::Pace,
-    rare::Rarely,
-    reason::Reason,
-    refusal::Refused,
-    routes::{Route, Snapshot},
-    server::Shared,
-    stream::Peer,
-    target::Target,
-    upgrade,
+    accounting::books::{Books, Turned},
+    downstream::{connection::Switch, pace::Pace, stream::Peer},
+    observe::rare::Rarely,
+    request::{
+        body::ResponseBody,
+        forward,
+        forwarded::{self, Scheme},
+        headers,
+        reason::Reason,
+        refusal::Refused,
+        target::Target,
+        upgrade,
+    },
+    server::{
+        Shared,
+        routes::{Route, Snapshot},
+    },
 };
 
 /// Who is at the other end of a connection.

@@ -9,7 +9,7 @@ use weir_common::{ABI_VERSION, reason::Refusal, sockopt::Op, zone::ZoneKey};
 
 use crate::{
     Running, StartError, Unavailable,
-    accounting::{Accounts, Denial},
+    accounting::kernel::{Accounts, Denial},
     support::{
         Setup, free_port,
         origin::{SWITCH, mirror, origin, reflect},

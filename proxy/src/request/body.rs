@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
-use crate::pace::Turn;
+use crate::downstream::pace::Turn;
 
 /// What a client gets: an origin's body, or bytes of our own.
 pub(crate) struct ResponseBody {

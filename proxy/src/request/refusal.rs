@@ -11,7 +11,7 @@ use http::{
 use serde::Serialize;
 use weir_config::Zone;
 
-use crate::{body::ResponseBody, reason::Reason};
+use crate::request::{body::ResponseBody, reason::Reason};
 
 /// A refused request: the reason, and the zone if it is known.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ mod tests {
     use weir_common::reason::Refusal as KernelRefusal;
 
     use super::*;
-    use crate::reason::Reason;
+    use crate::request::reason::Reason;
 
     #[test]
     fn a_cap_answers_503_and_when_to_come_back() {

@@ -57,7 +57,7 @@ impl<T: Transport> Transport for TlsStream<T> {
     }
 }
 
-/// A client's TCP socket, whose descriptor the [`books`](crate::books) may name as long as it is open.
+/// A client's TCP socket, whose descriptor the [`books`](crate::accounting::books) may name as long as it is open.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
     socket: Socket,

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::reason::Reason;
+use crate::request::reason::Reason;
 
 /// One number.
 #[derive(Debug, Default)]

@@ -24,14 +24,17 @@ use tracing::debug;
 use weir_config::Zone;
 
 use crate::{
-    books::{Admission, Books},
-    forwarded::Scheme,
-    pace::{Mark, Pace, Paced, Phase},
-    roster::Entry,
-    server::Shared,
-    service::{Client, HttpService},
-    stream::{ClientStream, Socket, Transport},
-    tls,
+    accounting::books::{Admission, Books},
+    downstream::{
+        pace::{Mark, Pace, Paced, Phase},
+        stream::{ClientStream, Socket, Transport},
+        tls,
+    },
+    request::{
+        forwarded::Scheme,
+        service::{Client, HttpService},
+    },
+    server::{Shared, roster::Entry},
     tunnel::{Tunnel, task::Task},
 };
 

@@ -18,13 +18,15 @@ use tokio::{net::TcpStream, time::timeout};
 use tracing::debug;
 
 use crate::{
-    body::ResponseBody,
-    connection::Switched,
-    headers,
-    origin::MAX_HEAD,
-    reason::Reason,
-    service::{Routed, Stop},
-    target,
+    downstream::connection::Switched,
+    request::{
+        body::ResponseBody,
+        headers,
+        reason::Reason,
+        service::{Routed, Stop},
+        target,
+    },
+    upstream::MAX_HEAD,
 };
 
 type OriginConnection = Connection<TokioIo<TcpStream>, Empty<Bytes>>;

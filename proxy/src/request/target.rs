@@ -9,7 +9,7 @@ use http::{
 };
 use weir_config::normalise_host;
 
-use crate::{forwarded::Scheme, reason::Reason};
+use crate::request::{forwarded::Scheme, reason::Reason};
 
 /// A request's host, as it was sent and in the form in which zones are looked up.
 #[derive(Debug, PartialEq, Eq)]

@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_reference_has_every_reason_with_its_status() {
-        let reference = include_str!("../../docs/proxy.md");
+        let reference = include_str!("../../../docs/proxy.md");
         for reason in Reason::ALL {
             let row = format!("| `{}` | {} |", reason.label(), reason.status().as_u16());
             assert!(reference.contains(&row), "docs/proxy.md has no {row}");

@@ -25,7 +25,10 @@ use tokio::{
 
 pub(crate) use pooled::{Pooled, has_answered, mark_answered};
 
-use crate::{body::Upload, reason::Reason, routes::Snapshot};
+use crate::{
+    request::{body::Upload, reason::Reason},
+    server::routes::Snapshot,
+};
 
 /// How long an idle connection to an origin is kept for the next plain request.
 ///

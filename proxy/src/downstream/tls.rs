@@ -18,12 +18,13 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
-    books::{Books, Turned},
-    certificates::provider,
-    reason::Reason,
-    routes::{Route, Snapshot},
-    server::Shared,
-    stream::ClientStream,
+    accounting::books::{Books, Turned},
+    downstream::{certificates::provider, stream::ClientStream},
+    request::reason::Reason,
+    server::{
+        Shared,
+        routes::{Route, Snapshot},
+    },
 };
 
 /// Fatal alerts as whole plaintext records: content type alert, legacy version TLS 1.2, two bytes, fatal (RFC 8446, 5.1).

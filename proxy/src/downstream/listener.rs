@@ -21,7 +21,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{connection, forwarded::Scheme, rare::Rarely, server::Shared};
+use crate::{downstream::connection, observe::rare::Rarely, request::forwarded::Scheme, server::Shared};
 
 /// Connections that the kernel completes before they are accepted; it cuts the number to `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;

@@ -12,12 +12,14 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use crate::{
-    body::{Progress, ResponseBody, Upload},
-    headers,
-    origin::{self, DialError},
-    reason::Reason,
-    service::{Routed, Stop},
-    target,
+    request::{
+        body::{Progress, ResponseBody, Upload},
+        headers,
+        reason::Reason,
+        service::{Routed, Stop},
+        target,
+    },
+    upstream::{self, DialError},
 };
 
 pub(crate) async fn serve(
@@ -98,7 +100,7 @@ async fn send(routed: &Routed<'_>, request: Request<Upload>) -> Result<Response<
             routed.shared.fresh.request(again).await
         }
         (Ok(response), _) => {
-            origin::mark_answered(response.extensions());
+            upstream::mark_answered(response.extensions());
             Ok(response)
         }
         (answer, _) => answer,
@@ -120,7 +122,7 @@ fn was_stale(error: &legacy::Error) -> bool {
         .source()
         .and_then(|source| source.downcast_ref::<hyper::Error>())
         .is_some_and(|error| !error.is_parse() && !error.is_user());
-    broke && error.connect_info().is_some_and(origin::has_answered)
+    broke && error.connect_info().is_some_and(upstream::has_answered)
 }
 
 fn reason_of(error: &legacy::Error) -> Reason {

@@ -11,7 +11,7 @@ use http::{
     },
 };
 
-use crate::forwarded::is_forwarding;
+use crate::request::forwarded::is_forwarding;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

@@ -24,10 +24,9 @@ use weir_common::{reason::Refusal, sockopt::Op, zone::ZoneKey};
 use weir_config::Accounting;
 
 use crate::{
-    accounting::{Accounts, Denial, Unavailable},
-    counters::Counters,
-    rare::Rarely,
-    stream::Descriptor,
+    accounting::kernel::{Accounts, Denial, Unavailable},
+    downstream::stream::Descriptor,
+    observe::{counters::Counters, rare::Rarely},
 };
 
 /// Why a socket is not served.
