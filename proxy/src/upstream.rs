@@ -1,8 +1,10 @@
 //! Connections to origins: one way to dial, for upgrades (a connection each) and for the pool of plain requests.
 
 mod pooled;
+mod stream;
 
 use std::{
+    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
@@ -17,15 +19,18 @@ use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
-    net::{TcpStream, lookup_host},
+    net::lookup_host,
     time::{Instant, timeout_at},
 };
 
 pub(crate) use pooled::{Pooled, has_answered, mark_answered};
+pub(crate) use stream::Stream;
+
+use stream::Opened;
 
 use crate::{
+    downstream::stream::Descriptor,
     request::{body::Upload, reason::Reason},
     server::routes::Snapshot,
 };
@@ -38,8 +43,6 @@ const POOL_IDLE: Duration = Duration::from_secs(4);
 const POOL_IDLE_PER_ORIGIN: usize = 64;
 /// The longest head that an origin may send. Bytes.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
-/// Time without traffic after which the kernel asks whether the origin still exists. Seconds.
-const KEEPALIVE_S: u32 = 300;
 
 /// Where an origin is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,20 @@ pub(crate) enum DialError {
     Resolve(#[source] io::Error),
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
+}
+
+/// Why a caller has no connection.
+#[derive(Debug)]
+pub(crate) enum Unconnected<E> {
+    Dial(DialError),
+    /// What the caller's `on_socket` said.
+    OnSocket(E),
+}
+
+impl<E> From<DialError> for Unconnected<E> {
+    fn from(error: DialError) -> Self {
+        Self::Dial(error)
+    }
 }
 
 impl DialError {
@@ -102,43 +119,52 @@ impl Origin {
     }
 
     /// Connects to the first address that answers, all within `timeout`.
-    pub async fn dial(&self, timeout: Duration) -> Result<TcpStream, DialError> {
+    ///
+    /// `on_socket` is called with each socket before it connects, so that the books can have it from the start. Its result
+    /// comes with the connection; with a socket that does not connect it is dropped, and the next socket is asked for anew.
+    pub async fn dial<A, E>(
+        &self,
+        timeout: Duration,
+        on_socket: impl Fn(&Arc<Descriptor>) -> Result<A, E>,
+    ) -> Result<(Stream, A), Unconnected<E>> {
         let deadline = Instant::now() + timeout;
-        let stream = match &self.host {
-            OriginHost::Ip(ip) => connect(SocketAddr::new(*ip, self.port), deadline).await?,
+        match &self.host {
+            OriginHost::Ip(ip) => connect(SocketAddr::new(*ip, self.port), deadline, &on_socket).await,
             OriginHost::Name(name) => {
                 let found = timeout_at(deadline, lookup_host((&**name, self.port))).await;
                 let addresses = found.map_err(|_| DialError::Timeout)?.map_err(DialError::Resolve)?;
-                connect_any(addresses, deadline).await?
+                connect_any(addresses, deadline, &on_socket).await
             }
-        };
-        // These fail only for a socket that is gone; the next read says so.
-        let _ = stream.set_nodelay(true);
-        let _ = setsockopt(&stream, sockopt::KeepAlive, &true);
-        let _ = setsockopt(&stream, sockopt::TcpKeepIdle, &KEEPALIVE_S);
-        Ok(stream)
+        }
     }
 }
 
-async fn connect(address: SocketAddr, deadline: Instant) -> Result<TcpStream, DialError> {
-    match timeout_at(deadline, TcpStream::connect(address)).await {
-        Ok(connected) => connected.map_err(DialError::Connect),
-        Err(_) => Err(DialError::Timeout),
+async fn connect<A, E>(
+    address: SocketAddr,
+    deadline: Instant,
+    on_socket: &impl Fn(&Arc<Descriptor>) -> Result<A, E>,
+) -> Result<(Stream, A), Unconnected<E>> {
+    let opened = Opened::new(address).map_err(DialError::Connect)?;
+    let given = on_socket(opened.descriptor()).map_err(Unconnected::OnSocket)?;
+    match timeout_at(deadline, opened.connect(address)).await {
+        Ok(connected) => Ok((connected.map_err(DialError::Connect)?, given)),
+        Err(_) => Err(DialError::Timeout.into()),
     }
 }
 
-async fn connect_any(
+async fn connect_any<A, E>(
     addresses: impl Iterator<Item = SocketAddr>,
     deadline: Instant,
-) -> Result<TcpStream, DialError> {
+    on_socket: &impl Fn(&Arc<Descriptor>) -> Result<A, E>,
+) -> Result<(Stream, A), Unconnected<E>> {
     let mut last = DialError::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     for address in addresses {
-        match connect(address, deadline).await {
-            Err(error @ DialError::Connect(_)) => last = error,
+        match connect(address, deadline, on_socket).await {
+            Err(Unconnected::Dial(error @ DialError::Connect(_))) => last = error,
             decided => return decided,
         }
     }
-    Err(last)
+    Err(last.into())
 }
 
 /// The pool of kept-alive connections for plain requests.
@@ -184,14 +210,26 @@ impl tower_service::Service<Uri> for Connector {
         Box::pin(async move {
             let unusable =
                 || DialError::Resolve(io::Error::new(io::ErrorKind::InvalidInput, "no host and port"));
-            Ok(Pooled::new(Origin::of(&uri).ok_or_else(unusable)?.dial(timeout).await?))
+            let origin = Origin::of(&uri).ok_or_else(unusable)?;
+            let dialled = origin.dial(timeout, |_| Ok::<_, Infallible>(())).await;
+            let (stream, ()) = dialled.map_err(|Unconnected::Dial(error)| error)?;
+            Ok(Pooled::new(stream))
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
+    use nix::sys::socket::{SockaddrStorage, getpeername};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::support;
 
     #[test]
     fn want_of_descriptors_or_ports_is_not_the_origins_fault() {
@@ -202,6 +240,51 @@ mod tests {
         ] {
             assert_eq!(DialError::Connect(io::Error::from_raw_os_error(errno)).reason(), reason);
         }
+    }
+
+    /// One in `live` as long as it lives.
+    struct Counted<'a>(&'a AtomicUsize);
+
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_socket_is_shown_before_it_connects_and_forgotten_if_it_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let listening = listener.local_addr().expect("bound");
+        let closed = support::free_port();
+        let (live, shown) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let on_socket = |descriptor: &Arc<Descriptor>| {
+            let unconnected = descriptor.with(|fd| getpeername::<SockaddrStorage>(fd).is_err());
+            shown.lock().expect("unpoisoned").push((descriptor.clone(), unconnected));
+            assert_eq!(live.fetch_add(1, Relaxed), 0, "the one before is dropped first");
+            Ok::<_, Infallible>(Counted(&live))
+        };
+        let deadline = Instant::now() + support::PATIENCE;
+        let (stream, counted) = connect_any([closed, listening].into_iter(), deadline, &on_socket)
+            .await
+            .unwrap_or_else(|_| panic!("the second address listens"));
+        let shown = shown.into_inner().expect("unpoisoned");
+        let names: Vec<_> = shown.iter().map(|(name, unconnected)| (name.with(drop), *unconnected)).collect();
+        assert_eq!(names, [(None, Some(true)), (Some(()), Some(true))]);
+        assert_eq!(live.load(Relaxed), 1);
+        drop(stream);
+        assert_eq!(shown[1].0.with(drop), None, "a closed socket has no number");
+        drop(counted);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_may_not_be_is_not_connected() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let listening = listener.local_addr().expect("bound");
+        let origin = Origin::new("127.0.0.1", listening.port()).expect("a host");
+        let turned = origin.dial(support::PATIENCE, |_| Err::<(), _>("no")).await.map(drop);
+        assert!(matches!(turned, Err(Unconnected::OnSocket("no"))), "{turned:?}");
+        let waiting = timeout_at(Instant::now() + Duration::from_millis(50), listener.accept()).await;
+        assert!(waiting.is_err(), "nobody has connected");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::{
     accounting::books::{Admission, Books},
     downstream::{
         pace::{Mark, Pace, Paced, Phase},
-        stream::{ClientStream, Socket, Transport},
+        stream::{ClientStream, Transport},
         tls,
     },
     request::{
@@ -36,6 +36,7 @@ use crate::{
     },
     server::{Shared, roster::Entry},
     tunnel::{Tunnel, task::Task},
+    upstream::Stream,
 };
 
 /// The longest head of a request, and the most that hyper buffers of a connection. Bytes. (hyper takes up to 100 headers.)
@@ -49,7 +50,7 @@ const LINGER_BYTES: usize = 64 * 1024;
 
 /// What the origin's side of a tunnel consists of, waiting for hyper to have sent the client's 101.
 pub(crate) struct Switched {
-    pub upstream: TcpStream,
+    pub upstream: Stream,
     /// Bytes that came with the origin's 101.
     pub from_upstream: Bytes,
     pub zone: Arc<Zone>,
@@ -222,7 +223,7 @@ fn open_tunnel<T: Transport>(
 ) {
     let Switched { upstream, from_upstream, zone, admission } = switched;
     admission.keep();
-    let tunnel = Tunnel::new(downstream, from_downstream, Socket::new(upstream), from_upstream);
+    let tunnel = Tunnel::new(downstream, from_downstream, upstream, from_upstream);
     let half_closed = shared.routes.load().settings.half_closed_timeout;
     shared.roster.spawn(|entry| Task::new(tunnel, half_closed, zone, shared.counters.clone(), entry));
 }

@@ -60,8 +60,9 @@ impl<T: Transport> Transport for TlsStream<T> {
 /// A client's TCP socket, whose descriptor the [`books`](crate::accounting::books) may name as long as it is open.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
+    /// Dropped before the socket.
+    name: NamedSocket,
     socket: Socket,
-    descriptor: Arc<Descriptor>,
 }
 
 /// The number of a socket that somebody else owns: gone before the number can be given to another socket.
@@ -84,11 +85,30 @@ impl Descriptor {
     }
 }
 
+/// Kept by the owner of a socket, in a field before it: the descriptor's number is gone before the socket is closed.
+#[derive(Debug)]
+pub(crate) struct NamedSocket(Arc<Descriptor>);
+
+impl NamedSocket {
+    pub fn new(socket: &impl AsRawFd) -> Self {
+        Self(Arc::new(Descriptor::new(socket)))
+    }
+
+    pub fn descriptor(&self) -> &Arc<Descriptor> {
+        &self.0
+    }
+}
+
+impl Drop for NamedSocket {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 impl ClientStream {
     pub fn new(tcp: TcpStream) -> Self {
         let socket = Socket::new(tcp);
-        let descriptor = Arc::new(Descriptor::new(&socket));
-        Self { socket, descriptor }
+        Self { name: NamedSocket::new(&socket), socket }
     }
 
     pub fn peer(&self) -> Peer {
@@ -96,13 +116,7 @@ impl ClientStream {
     }
 
     pub fn descriptor(&self) -> Arc<Descriptor> {
-        self.descriptor.clone()
-    }
-}
-
-impl Drop for ClientStream {
-    fn drop(&mut self) {
-        self.descriptor.close();
+        self.name.descriptor().clone()
     }
 }
 

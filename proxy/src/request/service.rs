@@ -9,7 +9,11 @@ use weir_config::{Zone, ZoneName};
 
 use crate::{
     accounting::books::{Books, Turned},
-    downstream::{connection::Switch, pace::Pace, stream::Peer},
+    downstream::{
+        connection::Switch,
+        pace::Pace,
+        stream::{Descriptor, Peer},
+    },
     observe::rare::Rarely,
     request::{
         body::ResponseBody,
@@ -25,6 +29,7 @@ use crate::{
         Shared,
         routes::{Route, Snapshot},
     },
+    upstream::{Stream, Unconnected},
 };
 
 /// Who is at the other end of a connection.
@@ -80,6 +85,15 @@ pub(crate) struct Routed<'a> {
 impl Routed<'_> {
     pub fn refused(&self, reason: Reason) -> Stop {
         Stop::Refused(Refused::of(reason, &self.route.zone))
+    }
+
+    /// Connects to the zone's origin. `on_socket` is called with each socket before it connects; what it returns comes with the
+    /// connection, or is dropped with a socket that does not connect.
+    pub async fn dial<A, E>(
+        &self,
+        on_socket: impl Fn(&Arc<Descriptor>) -> Result<A, E>,
+    ) -> Result<(Stream, A), Unconnected<E>> {
+        self.route.origin.dial(self.snapshot.settings.connect_timeout, on_socket).await
     }
 
     /// Tells the origin about the client, as configured, and about this proxy.

@@ -4,7 +4,7 @@
 //! back. Bytes that a client sends behind its upgrade request stay in hyper's buffer: they become the tunnel's first bytes, or,
 //! if the origin declines, the client's next request - never bytes for the origin.
 
-use std::{future::poll_fn, pin::pin, sync::PoisonError, task::Poll};
+use std::{convert::Infallible, future::poll_fn, pin::pin, sync::PoisonError, task::Poll};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, Version};
@@ -14,7 +14,7 @@ use hyper::{
     client::conn::http1::{self, Connection},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::{
@@ -26,10 +26,10 @@ use crate::{
         service::{Routed, Stop},
         target,
     },
-    upstream::MAX_HEAD,
+    upstream::{MAX_HEAD, Stream, Unconnected},
 };
 
-type OriginConnection = Connection<TokioIo<TcpStream>, Empty<Bytes>>;
+type OriginConnection = Connection<TokioIo<Stream>, Empty<Bytes>>;
 
 pub(crate) async fn serve(
     routed: Routed<'_>,
@@ -83,7 +83,8 @@ async fn ask(
     request: Request<Incoming>,
 ) -> Result<(Response<Incoming>, Answered), Stop> {
     let (route, settings) = (routed.route, &routed.snapshot.settings);
-    let stream = route.origin.dial(settings.connect_timeout).await.map_err(|error| {
+    let dialled = routed.dial(|_| Ok::<_, Infallible>(())).await;
+    let (stream, ()) = dialled.map_err(|Unconnected::Dial(error)| {
         debug!(zone = %route.zone.name, %error, "no connection to the origin");
         routed.refused(error.reason())
     })?;
@@ -114,7 +115,7 @@ struct Answered {
 
 /// Sends the request and waits for the head of the answer, all within the caller's task.
 async fn offer(
-    stream: TcpStream,
+    stream: Stream,
     request: Request<Empty<Bytes>>,
 ) -> hyper::Result<(Response<Incoming>, Answered)> {
     let (mut sender, mut connection) =
@@ -147,7 +148,7 @@ impl Answered {
     }
 
     /// Behind a 101: the bare stream, and what the origin sent after the head.
-    async fn into_stream(mut self) -> hyper::Result<(TcpStream, Bytes)> {
+    async fn into_stream(mut self) -> hyper::Result<(Stream, Bytes)> {
         if !self.done {
             poll_fn(|cx| self.connection.poll_without_shutdown(cx)).await?;
         }

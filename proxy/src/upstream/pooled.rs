@@ -17,19 +17,20 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
 };
-use tokio::net::TcpStream;
+
+use super::Stream;
 
 #[derive(Clone)]
 struct Answered(Arc<AtomicBool>);
 
 pub(crate) struct Pooled {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Stream>,
     answered: Answered,
 }
 
 impl Pooled {
-    pub fn new(tcp: TcpStream) -> Self {
-        Self { io: TokioIo::new(tcp), answered: Answered(Arc::default()) }
+    pub fn new(stream: Stream) -> Self {
+        Self { io: TokioIo::new(stream), answered: Answered(Arc::default()) }
     }
 }
 

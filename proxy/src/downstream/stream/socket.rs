@@ -48,6 +48,12 @@ impl Socket {
         })
     }
 
+    /// Waits until a connect that has begun is through.
+    pub async fn connected(&self) -> io::Result<()> {
+        self.0.writable().await?;
+        self.0.take_error()?.map_or(Ok(()), Err)
+    }
+
     pub fn peer(&self) -> Peer {
         Peer(Arc::downgrade(&self.0))
     }
