@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use weir_common::zone::{UNCAPPED, ZoneKey, ZonePolicy};
+use weir_common::zone::{FLAG_LEASED, UNCAPPED, ZoneKey, ZoneLeases, ZonePolicy};
 use weir_config::Zone;
 
 use crate::kernel::{KernelError, Tables, ZoneMemory, rcu_grace_period};
@@ -63,6 +63,8 @@ pub struct ZoneTable {
     live: HashMap<ZoneKey, Entry>,
     draining: BTreeMap<u32, (ZoneKey, Entry)>,
     free: Vec<u32>,
+    /// Of zones that have some, whether they are configured or not: a zone that comes (back) comes with its leases.
+    leases: HashMap<ZoneKey, ZoneLeases>,
 }
 
 /// Checks that no two zones share a key.
@@ -106,7 +108,10 @@ impl ZoneTable {
                 }
             }
         }
-        Ok(Self { live, draining, free })
+        let leased = |entry: &Entry| memory.policy(entry.slot).leases;
+        let leases = live.iter().map(|(key, entry)| (*key, leased(entry)));
+        let leases = leases.filter(|(_, leases)| *leases != ZoneLeases::NONE).collect();
+        Ok(Self { live, draining, free, leases })
     }
 
     /// Every zone with a slot, draining ones too, by name.
@@ -129,6 +134,34 @@ impl ZoneTable {
         self.live
             .get(&key)
             .or_else(|| self.draining.values().find(|(other, _)| *other == key).map(|(_, entry)| entry))
+    }
+
+    /// The configured zone of this name.
+    pub fn by_name(&self, name: &str) -> Option<&Entry> {
+        self.live.get(&ZoneKey::of(name)).filter(|entry| &*entry.name == name)
+    }
+
+    /// The leases that a zone has, or that it will have when it comes into the configuration.
+    pub fn leases(&self, key: ZoneKey) -> ZoneLeases {
+        self.leases.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Keys of all zones that have leases.
+    pub fn leased(&self) -> Vec<ZoneKey> {
+        self.leases.keys().copied().collect()
+    }
+
+    /// From now on a zone has these leases.
+    pub fn set_leases(&mut self, key: ZoneKey, leases: ZoneLeases, memory: &ZoneMemory) {
+        if leases == ZoneLeases::NONE {
+            self.leases.remove(&key);
+        } else {
+            self.leases.insert(key, leases);
+        }
+        if let Some(entry) = self.live.get(&key) {
+            let policy = with_leases(memory.policy(entry.slot), leases);
+            memory.set_policy(entry.slot, &policy);
+        }
     }
 
     /// Number of configured zones.
@@ -166,8 +199,8 @@ impl ZoneTable {
 
         // From here on nothing can fail.
         for (key, zone) in &wanted {
+            let policy = policy_of(zone, *key, self.leases(*key));
             let Some(entry) = self.live.get_mut(key) else { continue };
-            let policy = policy_of(zone, *key);
             if memory.policy(entry.slot) != policy {
                 memory.set_policy(entry.slot, &policy);
                 changes.changed += 1;
@@ -259,7 +292,7 @@ impl ZoneTable {
                 memory.clear_usage(slot);
             }
             // The policy stands before the kernel can find the zone.
-            memory.set_policy(slot, &policy_of(wanted[key], *key));
+            memory.set_policy(slot, &policy_of(wanted[key], *key, self.leases(*key)));
             if let Err(error) = tables.insert_zone(*key, slot) {
                 memory.set_policy(slot, &ZonePolicy::EMPTY);
                 self.free.push(slot);
@@ -326,13 +359,19 @@ fn nameless(memory: &ZoneMemory, key: ZoneKey, slot: u32, draining: bool) -> Ent
     }
 }
 
-fn policy_of(zone: &Zone, key: ZoneKey) -> ZonePolicy {
-    ZonePolicy {
+fn policy_of(zone: &Zone, key: ZoneKey, leases: ZoneLeases) -> ZonePolicy {
+    let policy = ZonePolicy {
         key: key.to_raw(),
         guideline: zone.plan.guideline,
         abuse_cap: zone.plan.abuse_cap,
         socket_cap: zone.plan.socket_cap.unwrap_or(UNCAPPED),
-        flags: 0,
-        reserved: [0; 3],
-    }
+        ..ZonePolicy::EMPTY
+    };
+    with_leases(policy, leases)
+}
+
+/// The kernel looks at a zone's leases only if the flag says so.
+fn with_leases(policy: ZonePolicy, leases: ZoneLeases) -> ZonePolicy {
+    let leased = if leases == ZoneLeases::NONE { 0 } else { FLAG_LEASED };
+    ZonePolicy { flags: policy.flags & !FLAG_LEASED | leased, leases, ..policy }
 }

@@ -21,4 +21,4 @@ pub mod zone;
 ///
 /// An agent adopts pinned maps only if they carry this number; the proxy asks for it with
 /// [`sockopt::Op::Probe`].
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

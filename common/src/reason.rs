@@ -35,6 +35,8 @@ pub enum Refusal {
     NoMemory = 8,
     /// The socket was connected before the agent came, and this kernel cannot follow it any more (below 6.12).
     CannotFollow = 9,
+    /// The zone is at a cap that a verdict has put on it for a time.
+    Verdict = 10,
     /// No such zone is configured.
     ZoneUnknown = 16,
     /// The caller's uid may not speak for zones.
@@ -51,7 +53,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, in the order of its number.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
@@ -62,6 +64,7 @@ impl Refusal {
         Self::OtherZone,
         Self::NoMemory,
         Self::CannotFollow,
+        Self::Verdict,
         Self::ZoneUnknown,
         Self::CallerNotAllowed,
         Self::NotTcp,
@@ -76,12 +79,16 @@ impl Refusal {
         self as usize % REFUSALS
     }
 
-    /// The errno (Linux, all architectures that weir builds for) by which a caller learns of it.
+    /// The errno (Linux, all architectures that weir builds for) by which a caller learns of it. Each refusal that
+    /// [turns a customer away](Self::is_admission) has one of its own, so that the customer can be told which it was.
     #[inline(always)]
     pub const fn errno(self) -> i32 {
         match self {
             Self::ZoneBlocked => 13,                                     // EACCES
-            Self::SocketCap | Self::AbuseCap | Self::Limit => 122,       // EDQUOT
+            Self::SocketCap => 24,                                       // EMFILE
+            Self::AbuseCap => 122,                                       // EDQUOT
+            Self::Limit => 87,                                           // EUSERS
+            Self::Verdict => 111,                                        // ECONNREFUSED
             Self::SocketClosed => 107,                                   // ENOTCONN
             Self::AlreadyAdmitted => 114,                                // EALREADY
             Self::NotAdmitted | Self::BadLength | Self::UnknownOp => 22, // EINVAL
@@ -112,6 +119,7 @@ impl Refusal {
             Self::UnknownOp => "unknown_op",
             Self::NoMemory => "no_memory",
             Self::CannotFollow => "cannot_follow",
+            Self::Verdict => "verdict",
             Self::AbiMismatch => "abi_mismatch",
         }
     }
@@ -129,7 +137,7 @@ impl Refusal {
 
     /// True if the zone's customer is turned away by it, rather than a caller that misuses the interface.
     pub const fn is_admission(self) -> bool {
-        matches!(self, Self::ZoneBlocked | Self::SocketCap | Self::AbuseCap | Self::Limit)
+        matches!(self, Self::ZoneBlocked | Self::SocketCap | Self::AbuseCap | Self::Limit | Self::Verdict)
     }
 }
 

@@ -47,6 +47,43 @@ pub const UNCAPPED: u64 = u64::MAX;
 /// The zone is blocked: nothing is attributed or admitted to it.
 pub const FLAG_BLOCKED: u64 = 1;
 
+/// Some of the zone's [`ZoneLeases`] may hold: the kernel looks at the clock only then.
+pub const FLAG_LEASED: u64 = 2;
+
+/// Refusals that end by themselves, whether an agent lives or not: the kernel compares each end with its own clock,
+/// `CLOCK_BOOTTIME` in nanoseconds, which goes on while the host sleeps. An end of 0 is long over.
+///
+/// The agent writes a cap before its end, so that no cap holds that was never given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ZoneLeases {
+    /// Until then nothing is attributed or admitted to the zone.
+    pub block_until_boot_ns: u64,
+    /// Live WebSockets above which new ones are refused because of a verdict, and until when.
+    pub verdict_cap: u64,
+    pub verdict_until_boot_ns: u64,
+    /// Live WebSockets above which new ones are refused by a limit of a dialogue, and until when.
+    pub limit_cap: u64,
+    pub limit_until_boot_ns: u64,
+}
+
+impl ZoneLeases {
+    pub const NONE: Self = Self {
+        block_until_boot_ns: 0,
+        verdict_cap: 0,
+        verdict_until_boot_ns: 0,
+        limit_cap: 0,
+        limit_until_boot_ns: 0,
+    };
+
+    /// True if one of them holds at this time.
+    pub const fn hold(&self, boot_ns: u64) -> bool {
+        self.block_until_boot_ns > boot_ns
+            || self.verdict_until_boot_ns > boot_ns
+            || self.limit_until_boot_ns > boot_ns
+    }
+}
+
 /// What the kernel enforces for a slot. The agent writes it field by field, each with one 8-byte store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
@@ -59,9 +96,11 @@ pub struct ZonePolicy {
     pub abuse_cap: u64,
     /// Kernel sockets of the zone on this host, as above.
     pub socket_cap: u64,
-    /// [`FLAG_BLOCKED`].
+    /// [`FLAG_BLOCKED`], [`FLAG_LEASED`].
     pub flags: u64,
     pub reserved: [u64; 3],
+    pub leases: ZoneLeases,
+    pub reserved_for_leases: [u64; 3],
 }
 
 impl ZonePolicy {
@@ -73,6 +112,8 @@ impl ZonePolicy {
         socket_cap: UNCAPPED,
         flags: 0,
         reserved: [0; 3],
+        leases: ZoneLeases::NONE,
+        reserved_for_leases: [0; 3],
     };
 }
 

@@ -11,7 +11,7 @@ use weir_common::{
     reason::{CLOSES, Close, REFUSALS, Refusal},
     socket::{self, SocketTag},
     sockopt::Op,
-    zone::{ZoneKey, ZonePolicy, ZoneUsage},
+    zone::{FLAG_BLOCKED, FLAG_LEASED, ZoneKey, ZoneLeases, ZonePolicy, ZoneUsage},
 };
 
 macro_rules! layout {
@@ -23,9 +23,12 @@ macro_rules! layout {
 }
 
 #[test]
-fn structs_have_the_layout_of_abi_version_1() {
-    assert_eq!(weir_common::ABI_VERSION, 1, "raise the version and this test together");
-    layout!(ZonePolicy, size 64, align 64, key @ 0, guideline @ 8, abuse_cap @ 16, socket_cap @ 24, flags @ 32, reserved @ 40);
+fn structs_have_the_layout_of_abi_version_2() {
+    assert_eq!(weir_common::ABI_VERSION, 2, "raise the version and this test together");
+    layout!(ZonePolicy, size 128, align 64, key @ 0, guideline @ 8, abuse_cap @ 16, socket_cap @ 24, flags @ 32,
+        reserved @ 40, leases @ 64, reserved_for_leases @ 104);
+    layout!(ZoneLeases, size 40, align 8, block_until_boot_ns @ 0, verdict_cap @ 8, verdict_until_boot_ns @ 16,
+        limit_cap @ 24, limit_until_boot_ns @ 32);
     layout!(ZoneUsage, size 320, align 64,
         sockets @ 0, websockets @ 8, websockets_peak @ 16, unconnected @ 24, joined_total @ 32, left_total @ 40,
         admitted_total @ 48, ended_total @ 56, rx_bytes @ 64, tx_bytes @ 72, refusal_event_ns @ 80,
@@ -54,6 +57,7 @@ fn reasons_are_numbered_in_order_and_labelled_once() {
     // Numbers that are out in the world.
     assert_eq!(Refusal::AbuseCap as u32, 2);
     assert_eq!(Refusal::CannotFollow as u32, 9);
+    assert_eq!(Refusal::Verdict as u32, 10);
     assert_eq!(Refusal::ZoneUnknown as u32, 16);
     assert_eq!(Refusal::AbiMismatch as u32, 21);
     for (number, close) in Close::ALL.iter().enumerate() {
@@ -66,8 +70,10 @@ fn reasons_are_numbered_in_order_and_labelled_once() {
 fn refusals_reach_the_caller_as_the_documented_errno() {
     assert_eq!(Refusal::ZoneUnknown.errno(), 2, "ENOENT");
     assert_eq!(Refusal::ZoneBlocked.errno(), 13, "EACCES");
-    assert_eq!(Refusal::SocketCap.errno(), 122, "EDQUOT");
+    assert_eq!(Refusal::SocketCap.errno(), 24, "EMFILE");
     assert_eq!(Refusal::AbuseCap.errno(), 122, "EDQUOT");
+    assert_eq!(Refusal::Limit.errno(), 87, "EUSERS");
+    assert_eq!(Refusal::Verdict.errno(), 111, "ECONNREFUSED");
     assert_eq!(Refusal::CallerNotAllowed.errno(), 1, "EPERM");
     assert_eq!(Refusal::SocketClosed.errno(), 107, "ENOTCONN");
     assert_eq!(Refusal::NotAdmitted.errno(), 22, "EINVAL");
@@ -75,7 +81,26 @@ fn refusals_reach_the_caller_as_the_documented_errno() {
 }
 
 #[test]
+fn a_customer_that_is_turned_away_can_be_told_why() {
+    for refusal in Refusal::ALL.into_iter().filter(|refusal| refusal.is_admission()) {
+        let same: Vec<_> =
+            Refusal::ALL.into_iter().filter(|other| other.errno() == refusal.errno()).collect();
+        assert_eq!(same, [refusal], "an errno of its own");
+    }
+}
+
+#[test]
+fn leases_end_by_themselves() {
+    assert!(!ZoneLeases::NONE.hold(0));
+    let block = ZoneLeases { block_until_boot_ns: 9, ..ZoneLeases::NONE };
+    assert!(block.hold(8) && !block.hold(9));
+    assert!(ZoneLeases { verdict_until_boot_ns: 9, ..ZoneLeases::NONE }.hold(8));
+    assert!(ZoneLeases { limit_until_boot_ns: 9, ..ZoneLeases::NONE }.hold(8));
+}
+
+#[test]
 fn flags_do_not_overlap() {
+    assert_eq!(FLAG_BLOCKED & FLAG_LEASED, 0);
     let flags = [
         socket::COUNTED,
         socket::ADMITTED,

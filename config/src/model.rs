@@ -81,7 +81,7 @@ pub struct Agent {
     pub cgroup: Option<PathBuf>,
     /// Further users that may tag sockets; default none.
     pub tag_users: Vec<String>,
-    /// Zones that the kernel maps have room for; default 16,384, at most 1,000,000. About 600 bytes of kernel memory each.
+    /// Zones that the kernel maps have room for; default 16,384, at most 1,000,000. About 700 bytes of kernel memory each.
     pub max_zones: u32,
     /// Between two comparisons with the kernel's socket list; default 60 s.
     pub audit_interval: Duration,

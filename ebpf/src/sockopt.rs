@@ -3,7 +3,9 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_TCP_CLOSE, BPF_TCP_LISTEN, bpf_sock, bpf_sockopt},
-    helpers::{bpf_get_current_uid_gid, bpf_get_netns_cookie, bpf_set_retval, bpf_tcp_sock},
+    helpers::{
+        bpf_get_current_uid_gid, bpf_get_netns_cookie, bpf_ktime_get_boot_ns, bpf_set_retval, bpf_tcp_sock,
+    },
     programs::SockoptContext,
 };
 use aya_log_ebpf::debug;
@@ -12,7 +14,7 @@ use weir_common::{
     reason::Refusal,
     socket::{ADMITTED, COUNTED, DEAD, ORIGIN_SIDE, SocketTag, UNCONNECTED},
     sockopt::{LEVEL, Op, VALUE_LEN},
-    zone::{FLAG_BLOCKED, ZonePolicy, ZoneUsage},
+    zone::{FLAG_BLOCKED, FLAG_LEASED, ZonePolicy, ZoneUsage},
 };
 
 use crate::{atomic, books, events, maps, tags};
@@ -148,13 +150,26 @@ impl Zone {
         Self::find(key)
     }
 
+    /// The time by which leases end, if the zone may have some; else a time at which none holds. The clock is not read for
+    /// zones without.
     #[inline(always)]
-    fn check_open(&self) -> Result<(), Refusal> {
+    fn lease_clock(&self, flags: u64) -> u64 {
+        // SAFETY: the helper takes nothing.
+        if flags & FLAG_LEASED != 0 { unsafe { bpf_ktime_get_boot_ns() } } else { u64::MAX }
+    }
+
+    /// Refused if the zone is blocked. Returns the time by which its leases end.
+    #[inline(always)]
+    fn check_open(&self) -> Result<u64, Refusal> {
         // SAFETY: records live as long as their maps.
-        if unsafe { atomic::load(&raw const (*self.policy).flags) } & FLAG_BLOCKED != 0 {
+        let flags = unsafe { atomic::load(&raw const (*self.policy).flags) };
+        let now = self.lease_clock(flags);
+        // SAFETY: as above.
+        let blocked_until = unsafe { atomic::load(&raw const (*self.policy).leases.block_until_boot_ns) };
+        if flags & FLAG_BLOCKED != 0 || blocked_until > now {
             return Err(Refusal::ZoneBlocked);
         }
-        Ok(())
+        Ok(now)
     }
 
     #[inline(always)]
@@ -168,13 +183,39 @@ impl Zone {
         Ok(())
     }
 
+    /// Below the lowest cap that is in force, which names the refusal.
     #[inline(always)]
-    fn take_websocket(&self) -> Result<u64, Refusal> {
+    fn take_websocket(&self, now: u64) -> Result<u64, Refusal> {
+        let (cap, refusal) = self.websocket_cap(now);
         // SAFETY: as above.
-        unsafe {
-            let cap = atomic::load(&raw const (*self.policy).abuse_cap);
-            books::raise_below(&raw mut (*self.usage).websockets, cap).ok_or(Refusal::AbuseCap)
+        books::raise_below(unsafe { &raw mut (*self.usage).websockets }, cap).ok_or(refusal)
+    }
+
+    #[inline(always)]
+    fn websocket_cap(&self, now: u64) -> (u64, Refusal) {
+        // SAFETY: as above.
+        let (abuse_cap, leases) =
+            unsafe { (atomic::load(&raw const (*self.policy).abuse_cap), &raw const (*self.policy).leases) };
+        let mut lowest = (abuse_cap, Refusal::AbuseCap);
+        if now == u64::MAX {
+            return lowest;
         }
+        // SAFETY: as above.
+        let [limit_cap, limit_until, verdict_cap, verdict_until] = unsafe {
+            [
+                atomic::load(&raw const (*leases).limit_cap),
+                atomic::load(&raw const (*leases).limit_until_boot_ns),
+                atomic::load(&raw const (*leases).verdict_cap),
+                atomic::load(&raw const (*leases).verdict_until_boot_ns),
+            ]
+        };
+        if limit_until > now && limit_cap < lowest.0 {
+            lowest = (limit_cap, Refusal::Limit);
+        }
+        if verdict_until > now && verdict_cap < lowest.0 {
+            lowest = (verdict_cap, Refusal::Verdict);
+        }
+        lowest
     }
 
     /// An admission that stands: it may raise the high-water mark, and may be the one that crosses the guideline.
@@ -195,17 +236,21 @@ impl Zone {
     fn refuse(&self, refusal: Refusal) {
         books::refused(self.usage, refusal);
         if refusal.is_admission() {
-            // Both are loaded before one is chosen: see `books::opaque`.
+            // All are loaded before one is chosen: see `books::opaque`.
             // SAFETY: as above.
-            let (socket_cap, abuse_cap) = unsafe {
-                (
+            let [socket_cap, abuse_cap, limit_cap, verdict_cap] = unsafe {
+                [
                     atomic::load(&raw const (*self.policy).socket_cap),
                     atomic::load(&raw const (*self.policy).abuse_cap),
-                )
+                    atomic::load(&raw const (*self.policy).leases.limit_cap),
+                    atomic::load(&raw const (*self.policy).leases.verdict_cap),
+                ]
             };
             let bound = match refusal {
                 Refusal::SocketCap => socket_cap,
                 Refusal::AbuseCap => abuse_cap,
+                Refusal::Limit => limit_cap,
+                Refusal::Verdict => verdict_cap,
                 _ => 0,
             };
             events::refused(self.policy, self.usage, refusal, bound);
@@ -264,8 +309,8 @@ fn admit(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
     if flags & ADMITTED != 0 {
         return Err(if slot == zone.slot { Refusal::AlreadyAdmitted } else { Refusal::OtherZone });
     }
-    zone.check_open()?;
-    let websockets = zone.take_websocket()?;
+    let now = zone.check_open()?;
+    let websockets = zone.take_websocket(now)?;
     let fresh = match stage {
         Stage::Connected => ADMITTED | COUNTED,
         Stage::Unconnected => ADMITTED | COUNTED | UNCONNECTED | ORIGIN_SIDE,

@@ -21,7 +21,7 @@ use weir_common::{
     host::HostUsage,
     names,
     reason::{CLOSES, REFUSALS},
-    zone::{ZonePolicy, ZoneUsage},
+    zone::{ZoneLeases, ZonePolicy, ZoneUsage},
 };
 
 use super::KernelError;
@@ -99,12 +99,44 @@ impl ZoneMemory {
             socket_cap: get(offset_of!(ZonePolicy, socket_cap)),
             flags: get(offset_of!(ZonePolicy, flags)),
             reserved: [0; 3],
+            leases: ZoneLeases {
+                block_until_boot_ns: get(offset_of!(ZonePolicy, leases.block_until_boot_ns)),
+                verdict_cap: get(offset_of!(ZonePolicy, leases.verdict_cap)),
+                verdict_until_boot_ns: get(offset_of!(ZonePolicy, leases.verdict_until_boot_ns)),
+                limit_cap: get(offset_of!(ZonePolicy, leases.limit_cap)),
+                limit_until_boot_ns: get(offset_of!(ZonePolicy, leases.limit_until_boot_ns)),
+            },
+            reserved_for_leases: [0; 3],
         }
     }
 
     /// Writes a policy field by field; each is in force as soon as it is written.
+    ///
+    /// A lease that goes on as it was is not interrupted. One that changes ends first, then gets its cap, then its new end: the
+    /// kernel never meets an end with a cap that is not its own.
     pub fn set_policy(&self, slot: u32, policy: &ZonePolicy) {
         let set = |offset, value| self.policy.word(slot, offset).store(value, SeqCst);
+        let lease = |cap_at, cap, until_at, until| {
+            if self.policy.get(slot, cap_at) != cap {
+                set(until_at, 0);
+                set(cap_at, cap);
+            }
+            set(until_at, until);
+        };
+        let leases = &policy.leases;
+        set(offset_of!(ZonePolicy, leases.block_until_boot_ns), leases.block_until_boot_ns);
+        lease(
+            offset_of!(ZonePolicy, leases.verdict_cap),
+            leases.verdict_cap,
+            offset_of!(ZonePolicy, leases.verdict_until_boot_ns),
+            leases.verdict_until_boot_ns,
+        );
+        lease(
+            offset_of!(ZonePolicy, leases.limit_cap),
+            leases.limit_cap,
+            offset_of!(ZonePolicy, leases.limit_until_boot_ns),
+            leases.limit_until_boot_ns,
+        );
         set(offset_of!(ZonePolicy, guideline), policy.guideline);
         set(offset_of!(ZonePolicy, abuse_cap), policy.abuse_cap);
         set(offset_of!(ZonePolicy, socket_cap), policy.socket_cap);

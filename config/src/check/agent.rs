@@ -54,7 +54,7 @@ pub(super) fn check_room(section: &Section<'_>, agent: &Agent, zones: usize) {
     }
     let message = format!("there are {zones} zones, but the kernel's maps have room for {}", agent.max_zones);
     let remedy = if zones <= MOST_ZONES as usize {
-        format!("set max_zones in [agent] to {zones} or more; about 600 bytes of kernel memory each")
+        format!("set max_zones in [agent] to {zones} or more; about 700 bytes of kernel memory each")
     } else {
         format!("one host has at most {MOST_ZONES} zones: spread them over more hosts")
     };

@@ -108,13 +108,14 @@ pub enum Unavailable {
 }
 
 impl Denial {
-    /// The verdict for an errno. Where one errno stands for several refusals, the operation tells them apart: ATTRIBUTE meets
-    /// the socket cap, ADMIT of an attributed socket the cap of live WebSockets.
+    /// The verdict for an errno. Where one errno stands for several refusals, the operation tells them apart.
     fn of(op: Op, errno: Errno) -> Self {
         match errno {
             Errno::EACCES => Self::Zone(Refusal::ZoneBlocked),
-            Errno::EDQUOT if op == Op::Admit => Self::Zone(Refusal::AbuseCap),
-            Errno::EDQUOT => Self::Zone(Refusal::SocketCap),
+            Errno::EMFILE => Self::Zone(Refusal::SocketCap),
+            Errno::EDQUOT => Self::Zone(Refusal::AbuseCap),
+            Errno::EUSERS => Self::Zone(Refusal::Limit),
+            Errno::ECONNREFUSED => Self::Zone(Refusal::Verdict),
             Errno::ENOTCONN => Self::Gone,
             Errno::EALREADY => Self::AlreadyAdmitted,
             Errno::EINVAL if op == Op::Release => Self::NotAdmitted,
@@ -151,9 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn a_cap_is_named_by_the_operation_that_met_it() {
-        assert_eq!(verdict(Op::Attribute, Refusal::SocketCap), Denial::Zone(Refusal::SocketCap));
-        assert_eq!(verdict(Op::Admit, Refusal::AbuseCap), Denial::Zone(Refusal::AbuseCap));
+    fn a_cap_is_named_by_whatever_operation_met_it() {
+        for refusal in Refusal::ALL.into_iter().filter(|refusal| refusal.is_admission()) {
+            for op in [Op::Attribute, Op::Admit] {
+                assert_eq!(verdict(op, refusal), Denial::Zone(refusal));
+            }
+        }
         assert_eq!(verdict(Op::Release, Refusal::NotAdmitted), Denial::NotAdmitted);
     }
 

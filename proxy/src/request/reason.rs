@@ -13,6 +13,7 @@ pub(crate) enum Reason {
     SocketCap,
     AbuseCap,
     Limit,
+    Verdict,
     AccountingUnavailable,
     /// No Host, several, or one that is none.
     BadHost,
@@ -48,11 +49,12 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
         Self::Limit,
+        Self::Verdict,
         Self::AccountingUnavailable,
         Self::BadHost,
         Self::BadTarget,
@@ -80,6 +82,7 @@ impl Reason {
             KernelRefusal::SocketCap => Self::SocketCap,
             KernelRefusal::AbuseCap => Self::AbuseCap,
             KernelRefusal::Limit => Self::Limit,
+            KernelRefusal::Verdict => Self::Verdict,
             KernelRefusal::SocketClosed
             | KernelRefusal::AlreadyAdmitted
             | KernelRefusal::NotAdmitted
@@ -101,6 +104,7 @@ impl Reason {
             Self::SocketCap => KernelRefusal::SocketCap.label(),
             Self::AbuseCap => KernelRefusal::AbuseCap.label(),
             Self::Limit => KernelRefusal::Limit.label(),
+            Self::Verdict => KernelRefusal::Verdict.label(),
             Self::AccountingUnavailable => "accounting_unavailable",
             Self::BadHost => "bad_host",
             Self::BadTarget => "bad_target",
@@ -128,6 +132,7 @@ impl Reason {
             Self::SocketCap
             | Self::AbuseCap
             | Self::Limit
+            | Self::Verdict
             | Self::AccountingUnavailable
             | Self::HostExhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadHost
@@ -148,7 +153,7 @@ impl Reason {
         match self {
             Self::ZoneBlocked => "This zone is blocked",
             Self::SocketCap => "This zone has too many connections",
-            Self::AbuseCap | Self::Limit => "This zone has too many WebSockets",
+            Self::AbuseCap | Self::Limit | Self::Verdict => "This zone has too many WebSockets",
             Self::AccountingUnavailable => "Connections cannot be accounted for",
             Self::BadHost => "The Host header is not usable",
             Self::BadTarget => "The request target is not usable",
@@ -179,6 +184,9 @@ impl Reason {
             }
             Self::Limit => {
                 "The zone is at its agreed limit of live WebSockets on this host. Try again later."
+            }
+            Self::Verdict => {
+                "The zone is at a cap of live WebSockets that was put on it for a time, as abuse is suspected. Try again later."
             }
             Self::AccountingUnavailable => "The host cannot keep count of this connection. Try again later.",
             Self::BadHost => "A request needs exactly one Host header with a host name or address.",
@@ -238,6 +246,7 @@ impl Reason {
             Self::SocketCap
                 | Self::AbuseCap
                 | Self::Limit
+                | Self::Verdict
                 | Self::AccountingUnavailable
                 | Self::HostExhausted
         )
