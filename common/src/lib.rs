@@ -12,6 +12,7 @@ pub mod event;
 pub mod host;
 pub mod listener;
 pub mod names;
+pub mod packet;
 pub mod reason;
 pub mod socket;
 pub mod sockopt;

@@ -1,0 +1,26 @@
+//! TCP (RFC 9293): does this segment ask for a connection?
+
+use super::{Frame, Place};
+
+const PORT_AT: usize = 2;
+const FLAGS_AT: usize = 13;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// The least of a segment that has its flags.
+pub(super) const DECIDED_BY: usize = FLAGS_AT + 1;
+
+/// The port (host byte order) that the segment asks to be connected to; `None` if it does not.
+///
+/// `cut`: it is a fragment that ends before the flags. No network cuts packets that small: it is the old way to get a SYN past a
+/// filter (RFC 1858), and the next fragment has the flags. It counts as a SYN. (What a short frame has there is padding.)
+#[inline(always)]
+pub(super) fn opens<F: Frame>(frame: &F, header: impl Place, cut: bool) -> Option<u32> {
+    if !cut {
+        let [flags] = header.load(frame, FLAGS_AT)?;
+        if flags & (SYN | ACK) != SYN {
+            return None;
+        }
+    }
+    header.load(frame, PORT_AT).map(|port| u16::from_be_bytes(port) as u32)
+}
