@@ -25,7 +25,7 @@ use weir_config::{Accounting, Config};
 use crate::{
     accounting::kernel::{self, Accounts, Kernel, Unavailable},
     downstream::{
-        connection::http1_builder,
+        connection::http1 as http1_connection,
         listener::{self, ListenError, Listener},
         tls,
     },
@@ -146,7 +146,7 @@ impl Bound {
             pool: upstream::pool(routes.clone()),
             fresh: upstream::fresh(routes.clone()),
             tls: tls::server_config(routes.clone())?,
-            http1: http1_builder(),
+            http1: http1_connection::builder(),
             via: Via::new(),
             draining: watch::Sender::new(false),
             routes,

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
-use crate::downstream::pace::Turn;
+use crate::{
+    downstream::pace::Turn,
+    request::content::{Content as Received, ContentError},
+};
 
 /// What a client gets: an origin's body, or bytes of our own.
 pub(crate) struct ResponseBody {
@@ -76,8 +79,7 @@ impl Body for ResponseBody {
 
 /// A request's body on its way to the origin; it notes when it last moved.
 pub(crate) struct Upload {
-    /// `None` is no content.
-    body: Option<Incoming>,
+    body: Received,
     progress: Arc<Progress>,
 }
 
@@ -116,14 +118,14 @@ impl Progress {
 }
 
 impl Upload {
-    pub fn new(body: Incoming) -> (Self, Arc<Progress>) {
+    pub fn new(body: Received) -> (Self, Arc<Progress>) {
         let progress = Progress::begin(body.is_end_stream());
-        (Self { body: Some(body), progress: progress.clone() }, progress)
+        (Self { body, progress: progress.clone() }, progress)
     }
 
     /// No content, of which nobody follows the progress.
     pub fn empty() -> Self {
-        Self { body: None, progress: Progress::begin(true) }
+        Self { body: Received::None, progress: Progress::begin(true) }
     }
 }
 
@@ -141,14 +143,13 @@ impl Progress {
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = ContentError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let polled = Pin::new(body).poll_frame(cx);
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.progress.starved.store(polled.is_pending(), Relaxed);
         let frame = std::task::ready!(polled);
         self.progress.note();
@@ -162,10 +163,10 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        self.body.size_hint()
     }
 }

@@ -14,6 +14,7 @@ use tracing::debug;
 use crate::{
     request::{
         body::{Progress, ResponseBody, Upload},
+        content::Content,
         headers,
         reason::Reason,
         service::{Routed, Stop},
@@ -24,7 +25,7 @@ use crate::{
 
 pub(crate) async fn serve(
     routed: Routed<'_>,
-    request: Request<Incoming>,
+    request: Request<Content>,
 ) -> Result<Response<ResponseBody>, Stop> {
     if headers::has_foreign_coding(request.headers()) {
         return Err(routed.refused(Reason::CodingNotSupported));
@@ -44,7 +45,7 @@ pub(crate) async fn serve(
 }
 
 /// The request as the pool gets it: its URI names the origin, its Host header what the client asked for.
-fn prepare(routed: &Routed<'_>, request: Request<Incoming>) -> (Request<Upload>, Arc<Progress>) {
+fn prepare(routed: &Routed<'_>, request: Request<Content>) -> (Request<Upload>, Arc<Progress>) {
     let (mut parts, body) = request.into_parts();
     let chunked = !body.is_end_stream() && body.size_hint().exact().is_none();
     headers::prepare_request(&mut parts.headers, chunked);

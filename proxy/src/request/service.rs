@@ -1,9 +1,8 @@
 //! The way of a request: its host, the zone of that host, the kernel's books, then an upgrade or a plain request.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tracing::{debug, warn};
 use weir_config::{Zone, ZoneName};
 
@@ -11,12 +10,12 @@ use crate::{
     accounting::books::{Books, Turned},
     downstream::{
         connection::Switch,
-        pace::Pace,
         stream::{Descriptor, Peer},
     },
     observe::rare::Rarely,
     request::{
         body::ResponseBody,
+        content::Content,
         forward,
         forwarded::{self, Scheme},
         headers,
@@ -67,7 +66,7 @@ impl From<Reason> for Stop {
     }
 }
 
-/// The client's socket is closed: hyper drops the connection.
+/// The client's socket is closed: nobody is left to be answered.
 #[derive(Debug, thiserror::Error)]
 #[error("the client has gone")]
 pub(crate) struct Gone;
@@ -106,46 +105,27 @@ impl Routed<'_> {
 
 static ORIGIN_FAILED: Rarely = Rarely::new();
 
-/// Serves the requests of one connection.
-pub(crate) struct HttpService {
-    requests: Arc<Requests>,
-    pace: Arc<Pace>,
-}
-
-struct Requests {
+/// The requests of one connection.
+pub(crate) struct Requests {
     client: Client,
     shared: Arc<Shared>,
-    switch: Switch,
-}
-
-impl HttpService {
-    pub fn new(client: Client, shared: Arc<Shared>, pace: Arc<Pace>, switch: Switch) -> Self {
-        Self { requests: Arc::new(Requests { client, shared, switch }), pace }
-    }
-}
-
-impl hyper::service::Service<Request<Incoming>> for HttpService {
-    type Response = Response<ResponseBody>;
-    type Error = Gone;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let turn = self.pace.begin();
-        let requests = self.requests.clone();
-        Box::pin(async move {
-            let response = requests.answer(request).await?;
-            turn.answer();
-            Ok(response.map(|body| body.during(turn)))
-        })
-    }
 }
 
 impl Requests {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Gone> {
+    pub fn new(client: Client, shared: Arc<Shared>) -> Self {
+        Self { client, shared }
+    }
+
+    /// Answers a request. If it becomes a WebSocket, the origin's side of it is left in `switch`.
+    pub async fn answer(
+        &self,
+        request: Request<Content>,
+        switch: &Switch,
+    ) -> Result<Response<ResponseBody>, Gone> {
         let shared = &*self.shared;
         shared.counters.requests.add(1);
         let snapshot = shared.routes.load_full();
-        match self.serve(request, &snapshot).await {
+        match self.serve(request, &snapshot, switch).await {
             Ok(response) => Ok(response),
             Err(Stop::Gone) => Err(Gone),
             Err(Stop::Refused(refused)) => {
@@ -165,8 +145,9 @@ impl Requests {
 
     async fn serve(
         &self,
-        request: Request<Incoming>,
+        request: Request<Content>,
         snapshot: &Snapshot,
+        switch: &Switch,
     ) -> Result<Response<ResponseBody>, Stop> {
         let client = &self.client;
         let target = Target::of(&request, client.scheme)?;
@@ -180,7 +161,7 @@ impl Requests {
         let accounted = client.books.attribute(route.key, snapshot.settings.accounting);
         accounted.map_err(|turned| Stop::of(turned, &route.zone))?;
 
-        let routed = Routed { client, shared: &self.shared, snapshot, route, target, switch: &self.switch };
+        let routed = Routed { client, shared: &self.shared, snapshot, route, target, switch };
         if headers::is_websocket_request(&request) {
             upgrade::serve(routed, request).await
         } else {

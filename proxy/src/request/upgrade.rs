@@ -21,6 +21,7 @@ use crate::{
     downstream::connection::Switched,
     request::{
         body::ResponseBody,
+        content::Content,
         headers,
         reason::Reason,
         service::{Routed, Stop},
@@ -33,7 +34,7 @@ type OriginConnection = Connection<TokioIo<Stream>, Empty<Bytes>>;
 
 pub(crate) async fn serve(
     routed: Routed<'_>,
-    request: Request<Incoming>,
+    request: Request<Content>,
 ) -> Result<Response<ResponseBody>, Stop> {
     routed.shared.counters.upgrades.add(1);
     if !request.body().is_end_stream() {
@@ -78,10 +79,7 @@ pub(crate) async fn serve(
 }
 
 /// Dials the origin and waits for its answer, within the time limits.
-async fn ask(
-    routed: &Routed<'_>,
-    request: Request<Incoming>,
-) -> Result<(Response<Incoming>, Answered), Stop> {
+async fn ask(routed: &Routed<'_>, request: Request<Content>) -> Result<(Response<Incoming>, Answered), Stop> {
     let (route, settings) = (routed.route, &routed.snapshot.settings);
     let dialled = routed.dial(|_| Ok::<_, Infallible>(())).await;
     let (stream, ()) = dialled.map_err(|Unconnected::Dial(error)| {
@@ -97,7 +95,7 @@ async fn ask(
 }
 
 /// The request as the origin gets it.
-fn prepare(routed: &Routed<'_>, request: Request<Incoming>) -> Request<Empty<Bytes>> {
+fn prepare(routed: &Routed<'_>, request: Request<Content>) -> Request<Empty<Bytes>> {
     let (mut parts, _) = request.into_parts();
     headers::prepare_upgrade(&mut parts.headers);
     routed.introduce(&mut parts.headers, parts.version);
