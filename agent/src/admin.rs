@@ -1,16 +1,12 @@
-//! The admin address: metrics, health and the read-only API, over HTTP/1.1.
-//!
-//! Bounded against clients that are slow or many: at most [`CONNECTIONS`] at once (further ones wait in the kernel), each
-//! with [`HEAD_TIMEOUT`] for the head of its next request and [`ANSWER_TIMEOUT`] to take an answer.
+//! The admin address: metrics, health and the read-only API, over HTTP/1.1. [`weir_admin::serve`] bounds what clients can take.
 
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
 };
 
 use axum::{
-    Extension, Json, Router,
+    Json, Router,
     extract::{ConnectInfo, Path, Query, State as Shared},
     http::{
         HeaderMap, StatusCode,
@@ -19,14 +15,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_io_timeout::TimeoutStream;
+use tokio::net::TcpListener;
+use weir_admin::exposition;
 
 use crate::{
     api::EventsReply,
@@ -57,46 +48,7 @@ pub async fn serve(listener: TcpListener, state: Arc<State>) -> std::io::Result<
         .route("/api/host", get(host))
         .fallback(not_found)
         .with_state(admin);
-    accept(listener, router).await
-}
-
-/// Connections at once.
-const CONNECTIONS: usize = 256;
-/// From the accept, or the end of the last answer, to the end of the next request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// A connection on which nothing moves for so long while an answer is due is closed.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Pause after an accept that failed, for want of descriptors as a rule.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-async fn accept(listener: TcpListener, router: Router) -> std::io::Result<()> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let place = Arc::clone(&places).acquire_owned().await.map_err(std::io::Error::other)?;
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "the admin address cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let service = TowerToHyperService::new(router.clone().layer(Extension(ConnectInfo(peer))));
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(ANSWER_TIMEOUT));
-        tokio::spawn(async move {
-            let _place = place;
-            let io = TokioIo::new(Box::pin(stream));
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(io, service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "an admin connection ended early");
-            }
-        });
-    }
+    weir_admin::serve(listener, router).await
 }
 
 async fn index() -> &'static str {
@@ -111,7 +63,7 @@ async fn scrape(
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let scraper = ScraperId::new(peer.ip().to_canonical(), agent);
     blocking(move || match admin.metrics.scrape(scraper) {
-        Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Ok(text) => ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("cannot encode the metrics: {error}"))
         }

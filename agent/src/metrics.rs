@@ -8,10 +8,13 @@ use std::{
 };
 
 use prometheus::{
-    Encoder as _, Registry, TextEncoder,
+    Registry,
     core::{Collector, Desc},
     process_collector::ProcessCollector,
-    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+    proto::{LabelPair, MetricFamily, MetricType},
+};
+use weir_admin::exposition::{
+    self, counter, counter_f64, family, gauge, label, single_counter, single_gauge,
 };
 use weir_common::{
     ABI_VERSION,
@@ -46,9 +49,7 @@ impl Metrics {
     pub fn scrape(&self, scraper: ScraperId) -> Result<Vec<u8>, prometheus::Error> {
         let _scrape = lock(&self.one_at_a_time);
         *lock(&self.scraper) = scraper;
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+        exposition::text(&self.registry)
     }
 }
 
@@ -287,48 +288,4 @@ fn closed(rows: &[(&Entry, ZoneUsage)]) -> MetricFamily {
 
 fn zone_labels(entry: &Entry) -> Vec<LabelPair> {
     vec![label("zone", &entry.name), label("plan", &entry.plan)]
-}
-
-fn label(name: &str, value: &str) -> LabelPair {
-    let mut pair = LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value.to_owned());
-    pair
-}
-
-fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value);
-    let mut metric = Metric::from_label(labels);
-    metric.set_gauge(gauge);
-    metric
-}
-
-fn counter(labels: Vec<LabelPair>, value: u64) -> Metric {
-    counter_f64(labels, value as f64)
-}
-
-fn counter_f64(labels: Vec<LabelPair>, value: f64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value);
-    let mut metric = Metric::from_label(labels);
-    metric.set_counter(counter);
-    metric
-}
-
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-fn single_gauge(name: &str, help: &str, value: f64) -> MetricFamily {
-    family(name, help, MetricType::GAUGE, vec![gauge(Vec::new(), value)])
-}
-
-fn single_counter(name: &str, help: &str, value: u64) -> MetricFamily {
-    family(name, help, MetricType::COUNTER, vec![counter(Vec::new(), value)])
 }

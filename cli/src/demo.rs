@@ -64,6 +64,9 @@ pub struct DemoArgs {
     /// Port for the agent's metrics and API [default: 19464, or a free one].
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     admin: Option<u16>,
+    /// Port for the proxy's metrics [default: 19465, or a free one].
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    proxy_admin: Option<u16>,
     /// Write lines also on a terminal.
     #[arg(long)]
     plain: bool,
@@ -101,7 +104,8 @@ async fn perform(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         Err(KernelError::Running { .. }) => bail!("another demo is running on this host: end it first"),
         unloaded => drop(unloaded.context("what an earlier demo left cannot be removed")?),
     }
-    let wishes = Wishes { http: args.http, https: args.https, admin: args.admin };
+    let wishes =
+        Wishes { http: args.http, https: args.https, admin: args.admin, proxy_admin: args.proxy_admin };
     let ports = Ports::choose(wishes, |what| output::to_stderr(&format!("weir: {what}\n")))?;
     let mut origins = Vec::new();
     for _ in &ROLES {

@@ -63,7 +63,10 @@ async fn serve(bound: Bound, config: &Config, args: &ProxyArgs) -> anyhow::Resul
                 Some(Ok(config)) => if let Err(error) = running.reload(config).await {
                     tracing::error!("configuration not reloaded, nothing changed: {error}");
                 },
-                Some(Err(faults)) => tracing::error!("configuration not reloaded, nothing changed:\n{faults}"),
+                Some(Err(faults)) => {
+                    running.reload_failed();
+                    tracing::error!("configuration not reloaded, nothing changed:\n{faults}");
+                }
                 None => reloading = false,
             },
         }

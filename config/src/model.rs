@@ -23,6 +23,8 @@ pub struct Proxy {
     pub http: Vec<SocketAddr>,
     /// Listeners for TLS; default none. At least one listener of either kind is needed.
     pub https: Vec<SocketAddr>,
+    /// Address of the proxy's own `/metrics`, `/healthz`, `/readyz`; default `127.0.0.1:9465`.
+    pub admin: SocketAddr,
     /// The user that the proxy becomes when it is started as root; default `nobody`. The agent lets this user, and root, tag
     /// sockets.
     pub user: String,

@@ -31,6 +31,7 @@ pub(crate) static PROXY: Keys = Keys {
     keys: &[
         "http",
         "https",
+        "admin",
         "user",
         "accounting",
         "forwarded",

@@ -38,9 +38,18 @@ fn check(cases: &str) {
         assert!(GOOD.contains(old), "{old}");
         let found = faults(&GOOD.replacen(&format!("{old}\n"), new, 1));
         assert!(found.iter().all(|fault| fault.file == Path::new("/etc/weir/weir.toml")));
-        let printed = ConfigError { faults: found }.to_string().replace("/etc/weir/", "");
+        let printed = without_keys(&ConfigError { faults: found }.to_string().replace("/etc/weir/", ""));
         assert_eq!(printed, expected.trim_end(), "with\n{new}");
     }
+}
+
+/// The keys of `[proxy]`, which grow, as `KEYS`.
+fn without_keys(printed: &str) -> String {
+    let short = |line: &str| match line.split_once(" has: http, https, ") {
+        Some((before, keys)) if keys.contains(", retry_after") => format!("{before} has: KEYS"),
+        _ => line.to_owned(),
+    };
+    printed.lines().map(short).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -105,9 +114,8 @@ fn an_error_prints_one_fault_after_the_other() {
     let expected = r#"/etc/weir/weir.toml:2:8: there is no listener
     remedy: add http = ["0.0.0.0:80"] to [proxy], or https, or both
 /etc/weir/weir.toml:3:1: unknown key `usr` in [proxy]
-    remedy: did you mean `user`? [proxy] has: http, https, user, accounting, forwarded, header_timeout, \
-tls_handshake_timeout, keep_alive_timeout, connect_timeout, response_timeout, stall_timeout, half_closed_timeout, drain_timeout, retry_after"#;
-    assert_eq!(error.to_string(), expected.replace("\\\n", ""));
+    remedy: did you mean `user`? [proxy] has: KEYS"#;
+    assert_eq!(without_keys(&error.to_string()), expected);
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn everything_but_a_listener_has_a_default() {
     assert_eq!((config.zone_count(), config.plans.len(), config.sources.len()), (0, 0, 0));
     let proxy = config.proxy;
     assert_eq!((proxy.http, proxy.https), (vec!["[::]:80".parse().unwrap()], vec![]));
+    assert_eq!(proxy.admin, "127.0.0.1:9465".parse().unwrap());
     assert_eq!((proxy.user.as_str(), proxy.accounting), ("nobody", Accounting::Required));
     assert_eq!(proxy.forwarded, ForwardedHeaders::XForwarded);
     assert_eq!((proxy.header_timeout, proxy.tls_handshake_timeout), (seconds(10), seconds(10)));

@@ -26,7 +26,11 @@ mod support;
 
 pub use accounting::kernel::Unavailable;
 pub use downstream::{certificates::CertificateError, listener::ListenError};
-pub use observe::counters::{Counter, Counters};
+pub use observe::{
+    admin::AdminError,
+    counters::{Counter, Counters},
+    timing::Timing,
+};
 pub use server::{BindError, Bound, Drained, ReloadError, Running, StartError, bind, check};
 pub use server::{
     privileges::{Identity, PrivilegeError, drop_privileges},

@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 use tracing::{error, info, warn};
-use weir_config::{Accounting, Config};
+use weir_config::{Accounting, Config, Proxy};
 
 use crate::{
     accounting::kernel::{self, Accounts, Kernel, Unavailable},
@@ -29,7 +29,10 @@ use crate::{
         listener::{self, ListenError, Listener},
         tls,
     },
-    observe::counters::Counters,
+    observe::{
+        admin::{self, AdminError, AdminSocket},
+        counters::Counters,
+    },
     request::{forwarded::Scheme, via::Via},
     server::{
         privileges::raise_descriptor_limit,
@@ -49,6 +52,8 @@ pub enum BindError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Routes(#[from] RoutesError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
 }
 
 /// Serving cannot begin.
@@ -92,6 +97,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub struct Bound {
     listeners: Vec<Listener>,
+    admin: AdminSocket,
     snapshot: Snapshot,
 }
 
@@ -108,7 +114,8 @@ pub fn bind(config: &Config) -> Result<Bound, BindError> {
         .chain(https)
         .map(|(address, scheme)| Listener::bind(address, scheme))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Bound { listeners, snapshot })
+    let admin = AdminSocket::bind(config.proxy.admin)?;
+    Ok(Bound { listeners, admin, snapshot })
 }
 
 /// Does all that a [`reload`](Running::reload) or [`bind`] does to read a configuration (certificates, keys, origins), and has
@@ -131,7 +138,7 @@ impl Bound {
     }
 
     pub(crate) fn start_with(self, accounts: Arc<dyn Accounts>) -> Result<Running, StartError> {
-        let Self { listeners, snapshot } = self;
+        let Self { listeners, admin, snapshot } = self;
         match (kernel::probe(&*accounts), snapshot.settings.accounting) {
             (Ok(()), _) => {}
             (Err(why), Accounting::Required) => return Err(StartError::Accounting(why)),
@@ -157,8 +164,11 @@ impl Bound {
             info!(%address, scheme = scheme.as_str(), "listening");
             accepting.spawn(listener::run(listener, scheme, shared.clone(), shared.draining.subscribe()));
         }
+        let mut telling = JoinSet::new();
+        telling.spawn(admin::run(admin, shared.clone()));
+        shared.counters.reloaded();
         info!(zones, "serving");
-        Ok(Running { shared, accepting })
+        Ok(Running { shared, accepting, _telling: telling })
     }
 
     /// Serves until `shutdown` is done, takes over every configuration that comes from `reloads`, then drains.
@@ -192,6 +202,8 @@ impl Bound {
 pub struct Running {
     shared: Arc<Shared>,
     accepting: JoinSet<()>,
+    /// The admin address, answered until this is dropped.
+    _telling: JoinSet<()>,
 }
 
 /// How a drain ended.
@@ -212,14 +224,29 @@ impl Running {
     /// # Errors
     /// Nothing has changed then.
     pub async fn reload(&self, config: Config) -> Result<(), ReloadError> {
+        let reloaded = self.take_over(config).await;
+        match &reloaded {
+            Ok(()) => self.shared.counters.reloaded(),
+            Err(_) => self.reload_failed(),
+        }
+        reloaded
+    }
+
+    /// Counts a configuration that was so faulty that it could not even be offered.
+    pub fn reload_failed(&self) {
+        self.shared.counters.reloads_failed.add(1);
+    }
+
+    async fn take_over(&self, config: Config) -> Result<(), ReloadError> {
         let current = self.shared.routes.load_full();
         let was = &current.settings;
         if config.proxy.accounting == Accounting::Required && was.accounting == Accounting::Optional {
             kernel::probe(&*self.shared.accounts).map_err(ReloadError::Accounting)?;
         }
-        if (&was.http, &was.https, &was.user) != (&config.proxy.http, &config.proxy.https, &config.proxy.user)
-        {
-            warn!("`http`, `https` and `user` of [proxy] only change with a restart of the proxy");
+        let of_the_start =
+            |proxy: &Proxy| (proxy.http.clone(), proxy.https.clone(), proxy.admin, proxy.user.clone());
+        if of_the_start(was) != of_the_start(&config.proxy) {
+            warn!("`http`, `https`, `admin` and `user` of [proxy] only change with a restart of the proxy");
         }
         let previous = current.clone();
         let built = tokio::task::spawn_blocking(move || Snapshot::build(&config, Some(&previous)));

@@ -72,6 +72,8 @@ pub(crate) struct Tunnel<D, U> {
     pub upstream: U,
     up: Direction,
     down: Direction,
+    /// The side whose stream ended first.
+    first: Option<Side>,
 }
 
 impl<D, U> Tunnel<D, U> {
@@ -82,7 +84,13 @@ impl<D, U> Tunnel<D, U> {
             upstream,
             up: Direction::new(&from_downstream),
             down: Direction::new(&from_upstream),
+            first: None,
         }
+    }
+
+    /// The side that closed first, if one has.
+    pub fn closed_first(&self) -> Option<Side> {
+        self.first
     }
 
     /// Bytes read from downstream and from upstream so far.
@@ -128,6 +136,13 @@ where
                 Fault::Sink(source) => TunnelError { side: Side::Downstream, source },
             },
         )?;
+        if self.first.is_none() {
+            self.first = match (self.up.is_open(), self.down.is_open()) {
+                (false, _) => Some(Side::Downstream),
+                (true, false) => Some(Side::Upstream),
+                (true, true) => None,
+            };
+        }
         Ok((up, down))
     }
 }

@@ -129,7 +129,7 @@ fn an_instance_has_one_agent() {
     world(|world| {
         let conf = world.conf().plan("p", 5, 10).zone(A, "p");
         let agent = world.agent(&conf);
-        let other_admin = conf.to_string().replace(&ADMIN.to_string(), "127.0.0.1:9465");
+        let other_admin = conf.to_string().replace(&ADMIN.to_string(), "127.0.0.1:9466");
         let file = world.write("second.toml", &other_admin);
         let mut second = world.weir("second", ["agent", "--config", file.to_str().expect("a path")]);
         assert!(!second.wait(SOON).success());
@@ -207,6 +207,7 @@ fn every_metric_is_documented_and_every_documented_one_is_served() {
             .skip(1)
             .step_by(2)
             .filter(|word| word.starts_with("weir_") || word.starts_with("process_"))
+            .filter(|word| !word.starts_with("weir_proxy_"))
             .map(|word| word.split(['{', '=']).next().unwrap_or(word).to_owned())
             .collect();
         let scrape = agent.scrape();

@@ -46,7 +46,7 @@ fn a_second_instance_for_the_same_sockets_is_refused() {
         let agent = world.agent(&world.conf().plan("p", 5, 10).zone(A, "p"));
         let other = world.conf().plan("p", 5, 10).zone(A, "p").to_string();
         let name = format!("{}b", world.instance());
-        let other = other.replace(world.instance(), &name).replace(&ADMIN.to_string(), "127.0.0.1:9465");
+        let other = other.replace(world.instance(), &name).replace(&ADMIN.to_string(), "127.0.0.1:9466");
         let file = world.write("second.toml", &other);
         let mut second = world.weir("second", ["agent", "--config", file.to_str().expect("a path")]);
         assert!(!second.wait(SOON).success());

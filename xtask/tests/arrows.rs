@@ -7,13 +7,14 @@ use serde_json::Value;
 
 /// Which of our crates each of our crates may depend on, in any kind of dependency.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("weir-admin", &[]),
     ("weir-common", &[]),
     ("weir-config", &[]),
     ("xtask", &[]),
     ("weir-ebpf", &["weir-common"]),
     ("weir-reachout", &["weir-config"]),
-    ("weir-proxy", &["weir-common", "weir-config"]),
-    ("weir-agent", &["weir-common", "weir-config", "weir-reachout"]),
+    ("weir-proxy", &["weir-admin", "weir-common", "weir-config"]),
+    ("weir-agent", &["weir-admin", "weir-common", "weir-config", "weir-reachout"]),
     ("weir", &["weir-agent", "weir-config", "weir-proxy", "weir-reachout"]),
     ("weir-tests", &["weir-agent", "weir-common", "weir-config", "weir-proxy", "weir-reachout"]),
 ];

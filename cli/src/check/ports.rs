@@ -17,6 +17,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     let http = config.proxy.http.iter().map(|address| ("proxy.http", address));
     let https = config.proxy.https.iter().map(|address| ("proxy.https", address));
     let mut findings: Vec<_> = http.chain(https).map(|(key, address)| listener(key, *address)).collect();
+    findings.push(proxy_admin(config.proxy.admin));
     findings.push(admin(config));
     findings
 }
@@ -33,6 +34,24 @@ fn listener(key: &str, address: SocketAddr) -> Finding {
         }
         Err(error) => taken(key, address, &error),
     }
+}
+
+/// Where a proxy runs already, another one starts without the address and asks for it until it is free.
+fn proxy_admin(address: SocketAddr) -> Finding {
+    let key = "proxy.admin";
+    match bind(address, false) {
+        Ok(()) => free(key, address),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_proxy(address) => {
+            Finding::right(key, format!("{address}, where a weir proxy answers"))
+        }
+        Err(error) => taken(key, address, &error),
+    }
+}
+
+fn is_proxy(address: SocketAddr) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let index = runtime.ok().and_then(|runtime| runtime.block_on(Admin::at(address).body("/")).ok());
+    index.is_some_and(|index| index.starts_with(b"weir proxy\n"))
 }
 
 fn admin(config: &Config) -> Finding {

@@ -1,4 +1,4 @@
-//! What the demo needs on disk and on the loopback address: a folder with a configuration and a certificate, and three ports.
+//! What the demo needs on disk and on the loopback address: a folder with a configuration and a certificate, and four ports.
 //!
 //! The folder goes with the value. It is readable for all, the key for the proxy's user: agent and proxy read the
 //! configuration again when it is edited, the proxy without privileges by then.
@@ -34,6 +34,7 @@ pub struct Wishes {
     pub http: Option<u16>,
     pub https: Option<u16>,
     pub admin: Option<u16>,
+    pub proxy_admin: Option<u16>,
 }
 
 /// Where everything listens.
@@ -42,6 +43,7 @@ pub struct Ports {
     pub http: SocketAddr,
     pub https: SocketAddr,
     pub admin: SocketAddr,
+    pub proxy_admin: SocketAddr,
 }
 
 /// The demo's folder and addresses.
@@ -58,15 +60,17 @@ impl Ports {
     /// If a port that was asked for is taken.
     pub fn choose(wishes: Wishes, mut say: impl FnMut(String)) -> anyhow::Result<Self> {
         let mut port = |option, wish, default| choose(option, wish, default, &mut say);
-        let (http, https, admin) = (
+        let (http, https, admin, proxy_admin) = (
             port("--http", wishes.http, 18080)?,
             port("--https", wishes.https, 18443)?,
             port("--admin", wishes.admin, 19464)?,
+            port("--proxy-admin", wishes.proxy_admin, 19465)?,
         );
-        if http == https || https == admin || admin == http {
-            bail!("--http, --https and --admin have to be three different ports");
+        let all = [http, https, admin, proxy_admin];
+        if (1..all.len()).any(|n| all[..n].contains(&all[n])) {
+            bail!("--http, --https, --admin and --proxy-admin have to be four different ports");
         }
-        Ok(Self { http, https, admin })
+        Ok(Self { http, https, admin, proxy_admin })
     }
 }
 
@@ -158,11 +162,11 @@ fn certificate(folder: &Path) -> anyhow::Result<Arc<ClientConfig>> {
 
 /// The configuration: nothing in it but what a reader would write as well.
 fn configuration(ports: Ports, origins: &[SocketAddr]) -> String {
-    let Ports { http, https, admin } = ports;
+    let Ports { http, https, admin, proxy_admin } = ports;
     let mut text = format!(
         "# The configuration of `weir demo`. Save a change, and agent and proxy take it over.\n\
          instance = \"{INSTANCE}\"\n\n\
-         [proxy]\nhttp  = [\"{http}\"]\nhttps = [\"{https}\"]\nuser  = \"{USER}\"\n\
+         [proxy]\nhttp  = [\"{http}\"]\nhttps = [\"{https}\"]\nadmin = \"{proxy_admin}\"\nuser  = \"{USER}\"\n\
          drain_timeout = \"1s\"\nretry_after = \"5s\"\n\n\
          [agent]\nadmin = \"{admin}\"\nmax_zones = 64\naudit_interval = \"1s\"\n",
     );
@@ -187,7 +191,7 @@ mod tests {
 
     fn ports() -> Ports {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Ports { http: at(1), https: at(2), admin: at(3) }
+        Ports { http: at(1), https: at(2), admin: at(3), proxy_admin: at(4) }
     }
 
     #[test]
@@ -201,7 +205,7 @@ mod tests {
         fs::write(&path, configuration(ports(), &origins)).unwrap();
         let config = weir_config::Config::load(&path).unwrap();
         assert_eq!((config.zones.len(), config.plans.len()), (ROLES.len(), PLANS.len()));
-        assert_eq!(config.agent.admin, ports().admin);
+        assert_eq!((config.agent.admin, config.proxy.admin), (ports().admin, ports().proxy_admin));
         let with_tls = config.zones.iter().filter(|zone| zone.tls.is_some()).count();
         assert_eq!(with_tls, ROLES.iter().filter(|role| role.tls).count());
     }

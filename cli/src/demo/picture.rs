@@ -153,7 +153,7 @@ pub fn scrape_config(ports: Ports) -> [String; 4] {
         "scrape_configs:".to_owned(),
         "  - job_name: weir".to_owned(),
         "    static_configs:".to_owned(),
-        format!("      - targets: [\"{}\"]", ports.admin),
+        format!("      - targets: [\"{}\", \"{}\"]", ports.admin, ports.proxy_admin),
     ]
 }
 
@@ -183,7 +183,7 @@ mod tests {
             zones: &zones,
             history: &history,
             entries: &story.entries,
-            ports: Ports { http: at(18080), https: at(18443), admin: at(19464) },
+            ports: Ports { http: at(18080), https: at(18443), admin: at(19464), proxy_admin: at(19465) },
         })
     }
 

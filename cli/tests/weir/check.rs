@@ -30,7 +30,10 @@ fn a_good_configuration_has_only_good_findings() {
     let folder = Folder::new(&configuration(free_port(), free_port(), ""));
     let findings = findings(&folder);
     let names: Vec<_> = findings.iter().map(|(name, _, _)| name.as_str()).collect();
-    assert_eq!(names, ["zones", "proxy.user", "certificates", "proxy.http", "agent.admin", "accounting"]);
+    assert_eq!(
+        names,
+        ["zones", "proxy.user", "certificates", "proxy.http", "proxy.admin", "agent.admin", "accounting"]
+    );
     // Whether an agent counts here is the host's.
     let of_ours = findings.iter().filter(|(name, _, _)| name != "accounting");
     assert!(of_ours.clone().all(|(_, ok, _)| *ok), "{findings:?}");
@@ -58,11 +61,11 @@ fn everything_that_this_host_lacks_is_found_at_once() {
 fn faults_come_with_their_places_for_people_and_for_machines() {
     let folder = Folder::new(&configuration(free_port(), free_port(), "plann = \"x\"\n"));
     let fault = &report(&folder)["faults"][0];
-    assert_eq!((fault["line"].as_u64(), fault["column"].as_u64()), (Some(13), Some(1)), "{fault}");
+    assert_eq!((fault["line"].as_u64(), fault["column"].as_u64()), (Some(14), Some(1)), "{fault}");
     let output = output(&["check", "--config", &folder.config()]);
     assert_eq!(output.status.code(), Some(1));
     let text = stdout(&output);
-    assert!(text.contains(&format!("  failed  {}:13:1: ", folder.config())), "{text}");
+    assert!(text.contains(&format!("  failed  {}:14:1: ", folder.config())), "{text}");
     assert!(text.contains("          remedy: "), "{text}");
     assert!(!text.contains('\x1b'), "colours are for terminals: {text:?}");
     assert!(text.contains("\nhost\n"), "{text}");

@@ -67,8 +67,9 @@ pub fn free_port() -> u16 {
 
 /// A configuration with one zone that needs no agent. `more` goes to the end.
 pub fn configuration(http: u16, admin: u16, more: &str) -> String {
+    let proxy_admin = free_port();
     format!(
-        "[proxy]\nhttp = [\"127.0.0.1:{http}\"]\naccounting = \"optional\"\ndrain_timeout = \"1s\"\n\
+        "[proxy]\nhttp = [\"127.0.0.1:{http}\"]\nadmin = \"127.0.0.1:{proxy_admin}\"\naccounting = \"optional\"\ndrain_timeout = \"1s\"\n\
          [agent]\nadmin = \"127.0.0.1:{admin}\"\n\
          [plans.free]\nguideline = 5\n\
          [[zones]]\nname = \"a.example\"\nplan = \"free\"\norigin = \"ws://127.0.0.1:1\"\n{more}"

@@ -35,6 +35,7 @@ impl Listeners {
         {
             return address;
         }
+        // The defaults are addresses.
         let address = default.parse().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9464)));
         if section.get(key).is_none() {
             self.check_default(address, section, key);

@@ -17,6 +17,8 @@ const FORWARDED: [(&str, ForwardedHeaders); 4] = [
     ("none", ForwardedHeaders::None),
 ];
 
+const DEFAULT_ADMIN: &str = "127.0.0.1:9465";
+
 pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
     let http = listeners.list(section, "http");
     let https = listeners.list(section, "https");
@@ -27,10 +29,12 @@ pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
             None => section.fault("there is no listener", remedy),
         }
     }
+    let admin = listeners.one(section, "admin", DEFAULT_ADMIN);
     let duration = |key, default| duration(section, key, MILLISECOND..=WEEK, Duration::from_secs(default));
     Proxy {
         http,
         https,
+        admin,
         user: section
             .get("user")
             .and_then(|value| user(value.text("\"nobody\"")?, &value))

@@ -8,7 +8,7 @@ pub(crate) mod http1;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -55,6 +55,7 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
     _entry: Entry,
 ) {
+    let accepted = Instant::now();
     let stream = ClientStream::new(stream);
     let books = Books::new(shared.accounts.clone(), shared.counters.clone(), stream.descriptor());
     let peer_end = stream.peer();
@@ -65,6 +66,7 @@ pub(crate) async fn run(
         }
         Scheme::Https => match tls::accept(stream, &books, &shared).await {
             Ok((stream, route)) => {
+                shared.counters.shook_hands(stream.get_ref().1.protocol_version(), accepted.elapsed());
                 let zone = Some(route.zone.name.clone());
                 drop(route);
                 let client = Client { address: peer, scheme, zone, books, peer: peer_end };

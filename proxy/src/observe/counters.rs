@@ -5,9 +5,18 @@
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, SystemTime},
 };
 
-use crate::request::reason::Reason;
+use rustls::ProtocolVersion;
+
+use crate::{
+    observe::{
+        outcome::{Classes, OriginError, TunnelEnd},
+        timing::Timing,
+    },
+    request::reason::Reason,
+};
 
 /// One number.
 #[derive(Debug, Default)]
@@ -22,12 +31,16 @@ impl Counter {
         self.0.fetch_sub(n, Relaxed);
     }
 
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// Everything that is counted; all but `tunnels_live` only grow.
+/// Everything that is counted; all but `tunnels_live` and `last_reload_s` only grow.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Connections accepted.
@@ -51,17 +64,58 @@ pub struct Counters {
     pub untracked: Counter,
     /// Times that accepting paused for want of file descriptors or memory.
     pub accept_paused: Counter,
+    /// TLS handshakes of version 1.2.
+    pub tls12: Counter,
+    /// TLS handshakes of version 1.3.
+    pub tls13: Counter,
+    /// From the accept to the end of a TLS handshake.
+    pub handshake_time: Timing,
+    /// From an upgrade request to its 101.
+    pub upgrade_time: Timing,
+    /// Configurations that were taken over; the start counts.
+    pub reloads: Counter,
+    /// Configurations that were not.
+    pub reloads_failed: Counter,
+    /// When one was last taken over, in seconds of the Unix time.
+    pub last_reload_s: Counter,
+    pub(crate) requests_without_zone: Classes,
+    pub(crate) origin_errors: [Counter; OriginError::ALL.len()],
+    /// Tunnels that have ended.
+    pub(crate) ended: [Counter; TunnelEnd::ALL.len()],
     refused: [Counter; Reason::ALL.len()],
 }
 
 impl Counters {
     pub(crate) fn refuse(&self, reason: Reason) {
         self.refused[reason as usize].add(1);
+        if let Some(kind) = OriginError::of(reason) {
+            self.origin_errors[kind as usize].add(1);
+        }
+    }
+
+    pub(crate) fn shook_hands(&self, version: Option<ProtocolVersion>, took: Duration) {
+        self.handshake_time.add(took);
+        match version {
+            Some(ProtocolVersion::TLSv1_2) => self.tls12.add(1),
+            _ => self.tls13.add(1),
+        }
+    }
+
+    pub(crate) fn reloaded(&self) {
+        self.reloads.add(1);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.last_reload_s.set(now.as_secs());
     }
 
     /// Answers that weir gave itself, by the `reason` of their body.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Reason::ALL.into_iter().map(|reason| (reason.label(), self.refused[reason as usize].get()))
+    }
+
+    /// Tunnels that have ended, by who ended them.
+    pub fn tunnels_ended_by(&self, label: &str) -> u64 {
+        let end = TunnelEnd::ALL.into_iter().find(|end| end.label() == label);
+        end.map_or(0, |end| self.ended[end as usize].get())
     }
 
     /// Answers of one reason.

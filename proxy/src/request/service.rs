@@ -1,8 +1,8 @@
 //! The way of a request: its host, the zone of that host, the kernel's books, then an upgrade or a plain request.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tracing::{debug, warn};
 use weir_config::{Zone, ZoneName};
 
@@ -12,7 +12,7 @@ use crate::{
         connection::Switch,
         stream::{Descriptor, Peer},
     },
-    observe::rare::Rarely,
+    observe::{outcome::Pending, rare::Rarely},
     request::{
         body::ResponseBody,
         content::Content,
@@ -123,12 +123,20 @@ impl Requests {
         switch: &Switch,
     ) -> Result<Response<ResponseBody>, Gone> {
         let shared = &*self.shared;
-        shared.counters.requests.add(1);
+        let begun = Instant::now();
+        let mut pending = Pending::begin(&shared.counters);
         let snapshot = shared.routes.load_full();
-        match self.serve(request, &snapshot, switch).await {
-            Ok(response) => Ok(response),
+        match self.serve(request, &snapshot, switch, &mut pending).await {
+            Ok(response) => {
+                pending.answered(response.status());
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    shared.counters.upgrade_time.add(begun.elapsed());
+                }
+                Ok(response)
+            }
             Err(Stop::Gone) => Err(Gone),
             Err(Stop::Refused(refused)) => {
+                pending.answered(refused.reason.status());
                 shared.counters.refuse(refused.reason);
                 let zone = refused.zone.as_ref().map(|zone| zone.name.as_str());
                 let reason = refused.reason.label();
@@ -148,6 +156,7 @@ impl Requests {
         request: Request<Content>,
         snapshot: &Snapshot,
         switch: &Switch,
+        pending: &mut Pending<'_>,
     ) -> Result<Response<ResponseBody>, Stop> {
         let client = &self.client;
         let target = Target::of(&request, client.scheme)?;
@@ -155,6 +164,7 @@ impl Requests {
         if client.zone.as_ref().is_some_and(|zone| *zone != route.zone.name) {
             return Err(Reason::HostNotOfConnection.into());
         }
+        pending.route = Some(route.clone());
         if self.shared.via.is_loop(request.headers()) {
             return Err(Stop::Refused(Refused::of(Reason::Loop, &route.zone)));
         }

@@ -11,6 +11,7 @@ use weir_config::{Config, HostIndex, Proxy, Zone, ZoneName};
 
 use crate::{
     downstream::certificates::{Certificate, CertificateError},
+    observe::outcome::Classes,
     upstream::Origin,
 };
 
@@ -19,6 +20,8 @@ pub(crate) struct Route {
     pub zone: Arc<Zone>,
     pub key: ZoneKey,
     pub origin: Origin,
+    /// What its requests were answered.
+    pub requests: Arc<Classes>,
     certificate: Option<Certificate>,
 }
 
@@ -52,7 +55,7 @@ impl Snapshot {
     pub fn build(config: &Config, previous: Option<&Self>) -> Result<Self, RoutesError> {
         let mut routes = HashMap::with_capacity(config.zones.len());
         for zone in &config.zones {
-            let known = previous.and_then(|previous| previous.routes.get(&zone.name)?.certificate.as_ref());
+            let known = previous.and_then(|previous| previous.routes.get(&zone.name)).map(Arc::as_ref);
             routes.insert(zone.name.clone(), Arc::new(Route::build(zone, known)?));
         }
         Ok(Self { index: HostIndex::new(&config.zones), routes, settings: config.proxy.clone() })
@@ -63,20 +66,27 @@ impl Snapshot {
         self.routes.get(&self.index.lookup(host)?.name)
     }
 
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.values()
+    }
+
     pub fn zones(&self) -> usize {
         self.routes.len()
     }
 }
 
 impl Route {
-    fn build(zone: &Arc<Zone>, known: Option<&Certificate>) -> Result<Self, RoutesError> {
+    /// `known` is the zone's route before.
+    fn build(zone: &Arc<Zone>, known: Option<&Self>) -> Result<Self, RoutesError> {
+        let requests = known.map(|known| known.requests.clone()).unwrap_or_default();
+        let known = known.and_then(|known| known.certificate.as_ref());
         let certificate =
             zone.tls.as_ref().map(|tls| Certificate::load(tls, known)).transpose().map_err(|source| {
                 RoutesError::Certificate { zone: zone.name.clone(), source: Box::new(source) }
             })?;
         let origin = Origin::new(&zone.origin.host, zone.origin.port)
             .ok_or_else(|| RoutesError::Origin { zone: zone.name.clone(), host: zone.origin.host.clone() })?;
-        Ok(Self { zone: zone.clone(), key: ZoneKey::of(zone.name.as_str()), origin, certificate })
+        Ok(Self { zone: zone.clone(), key: ZoneKey::of(zone.name.as_str()), origin, requests, certificate })
     }
 }
 

@@ -57,6 +57,11 @@ impl Direction {
         self.bytes
     }
 
+    /// Its source has not ended.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
     /// Its end has been passed on.
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done

@@ -1,7 +1,7 @@
 //! A tunnel as a task of its own: nothing of HTTP is left in it, and its end is told to whoever has to know.
 
 use std::{
-    io::ErrorKind,
+    io::{self, ErrorKind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -12,7 +12,11 @@ use tracing::debug;
 use weir_config::Zone;
 
 use super::{Side, Tunnel, TunnelError, watch::Watch};
-use crate::{downstream::stream::Transport, observe::counters::Counters, server::roster::Entry};
+use crate::{
+    downstream::stream::Transport,
+    observe::{counters::Counters, outcome::TunnelEnd},
+    server::roster::Entry,
+};
 
 /// Runs a [`Tunnel`] to its end. If a side fails, the other one is aborted, so that its peer does not take a broken
 /// WebSocket for one that ended.
@@ -25,15 +29,18 @@ pub(crate) struct Task<D, U> {
     _entry: Entry,
 }
 
-/// One in `tunnels_live`.
+/// One in `tunnels_live`, then one in `ended`.
 struct Live {
     zone: Arc<Zone>,
     counters: Arc<Counters>,
+    /// A task that is dropped before it knows was ended by the drain.
+    end: TunnelEnd,
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
         self.counters.tunnels_live.sub(1);
+        self.counters.ended[self.end as usize].add(1);
     }
 }
 
@@ -50,7 +57,7 @@ impl<D: Transport, U: Transport> Task<D, U> {
         counters.tunnels_live.add(1);
         Self {
             tunnel,
-            live: Live { zone, counters },
+            live: Live { zone, counters, end: TunnelEnd::Drain },
             opened: Instant::now(),
             watch: None,
             half_closed_timeout,
@@ -58,7 +65,16 @@ impl<D: Transport, U: Transport> Task<D, U> {
         }
     }
 
-    fn ended(&self, end: Result<(), TunnelError>) {
+    fn ended(&mut self, end: Result<(), TunnelError>) {
+        self.live.end = match &end {
+            Ok(()) => match self.tunnel.closed_first() {
+                Some(Side::Upstream) => TunnelEnd::Origin,
+                _ => TunnelEnd::Client,
+            },
+            Err(TunnelError { source, .. }) if is_of_a_limit(source) => TunnelEnd::Timeout,
+            Err(TunnelError { side: Side::Downstream, .. }) => TunnelEnd::ClientFailed,
+            Err(TunnelError { side: Side::Upstream, .. }) => TunnelEnd::OriginFailed,
+        };
         let (up_bytes, down_bytes) = self.tunnel.moved();
         let zone = self.live.zone.name.as_str();
         let seconds = self.opened.elapsed().as_secs_f64();
@@ -78,6 +94,11 @@ impl<D: Transport, U: Transport> Task<D, U> {
             }
         }
     }
+}
+
+/// A limit of ours has passed. The kernel's own time-out of a socket has an errno.
+fn is_of_a_limit(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::TimedOut && error.raw_os_error().is_none()
 }
 
 impl<D: Transport, U: Transport> Future for Task<D, U> {

@@ -43,6 +43,7 @@ pub struct Setup {
     zones: String,
     pub http: SocketAddr,
     pub https: SocketAddr,
+    pub admin: SocketAddr,
     pub roots: Vec<CertificateDer<'static>>,
 }
 
@@ -63,6 +64,7 @@ impl Setup {
             zones: String::new(),
             http: free_port(),
             https: free_port(),
+            admin: free_port(),
             roots: Vec::new(),
         }
     }
@@ -105,8 +107,8 @@ impl Setup {
             if self.roots.is_empty() { String::new() } else { format!("https = [\"{}\"]", self.https) };
         let accounting = if self.settings.contains("accounting") { "" } else { "accounting = \"optional\"" };
         let text = format!(
-            "[proxy]\nhttp = [\"{}\"]\n{https}\n{accounting}\n{}\n[plans.free]\nguideline = 100\n{}",
-            self.http, self.settings, self.zones
+            "[proxy]\nhttp = [\"{}\"]\nadmin = \"{}\"\n{https}\n{accounting}\n{}\n[plans.free]\nguideline = 100\n{}",
+            self.http, self.admin, self.settings, self.zones
         );
         Config::parse(&text, self.dir.path()).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
