@@ -154,6 +154,16 @@ impl KernelCollector {
                 "Accepted sockets that the kernel had no memory to count.",
                 host.untracked_total(),
             ),
+            single_gauge("weir_sources", "Source prefixes with live sockets.", host.sources() as f64),
+            family(
+                "weir_sources_uncounted_total",
+                "Sockets that joined no source's count.",
+                MetricType::COUNTER,
+                vec![
+                    counter(vec![label("reason", "table_full")], host.sources_full_total()),
+                    counter(vec![label("reason", "contended")], host.sources_missed_total()),
+                ],
+            ),
             single_counter(
                 "weir_contended_total",
                 "Counts that gave up compare-and-swap under contention.",

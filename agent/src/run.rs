@@ -13,14 +13,18 @@ use std::{
 
 use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
-    unistd::User,
+    unistd::{User, geteuid},
 };
 use tokio::{
     net::TcpListener,
     sync::mpsc,
     time::{MissedTickBehavior, interval},
 };
-use weir_common::zone::ZoneKey;
+use weir_common::{
+    host::HostPolicy,
+    listener::Listener,
+    zone::{UNATTRIBUTED, UNCAPPED, ZoneKey},
+};
 use weir_config::{Config, KernelLog};
 
 use crate::{
@@ -114,13 +118,15 @@ fn start(config: &Config) -> Result<State, AgentError> {
         instance: config.instance.to_string(),
         cgroup: config.agent.cgroup.clone(),
         max_zones: config.agent.max_zones,
+        max_sources: config.agent.max_sources,
         log: config.agent.kernel_log == KernelLog::Debug,
         program_stats: config.agent.program_stats,
     })?;
     let mut zones = ZoneTable::read(&kernel.zones, &kernel.tables)?;
     let listeners = listening(config);
-    kernel.tables.check_room(&uids, &listeners)?;
+    kernel.tables.check_room(&uids, listeners.len())?;
     let changes = zones.apply(&config.zones, &kernel.zones, &mut kernel.tables)?;
+    kernel.policy.set(&host_policy(config));
     kernel.tables.set_uids(&uids)?;
     kernel.tables.set_listeners(&listeners)?;
     let in_force = kernel.put_in_force()?;
@@ -159,13 +165,26 @@ fn start(config: &Config) -> Result<State, AgentError> {
         repairs_total: 0.into(),
         reloads,
         ready: false.into(),
-        listeners: Mutex::new(listeners.iter().map(listener_key).collect()),
+        listeners: Mutex::new(listeners.iter().map(|(address, _)| listener_key(address)).collect()),
     })
 }
 
-/// Addresses whose sockets are followed from birth.
-fn listening(config: &Config) -> Vec<SocketAddr> {
-    config.proxy.http.iter().chain(&config.proxy.https).copied().collect()
+/// Addresses whose sockets are followed from birth, and what becomes of these.
+fn listening(config: &Config) -> Vec<(SocketAddr, Listener)> {
+    let source_cap = config.proxy.source_cap.unwrap_or(UNCAPPED);
+    let ours = Listener { slot: UNATTRIBUTED, flags: 0, source_cap };
+    config.proxy.http.iter().chain(&config.proxy.https).map(|address| (*address, ours)).collect()
+}
+
+fn host_policy(config: &Config) -> HostPolicy {
+    HostPolicy {
+        source_v4_len: config.agent.source_prefix_v4.into(),
+        source_v6_len: config.agent.source_prefix_v6.into(),
+        mark_mask: 0,
+        mark_base: 0,
+        agent_uid: geteuid().as_raw().into(),
+        reserved: [0; 11],
+    }
 }
 
 /// Users that may speak for zones: root, the proxy's, and those that the configuration names.
@@ -207,23 +226,25 @@ fn apply(state: &State, config: &Config) -> Result<String, AgentError> {
     let mut zones = lock(&state.zones);
     let mut kernel = lock(&state.kernel);
     // All that can be refused is refused before anything changes.
-    kernel.tables.check_room(&uids, &listeners)?;
+    kernel.tables.check_room(&uids, listeners.len())?;
     let changes = zones.apply(&config.zones, &state.memory, &mut kernel.tables)?;
+    kernel.policy.set(&host_policy(config));
     kernel.tables.set_uids(&uids)?;
     kernel.tables.set_listeners(&listeners)?;
-    *lock(&state.listeners) = listeners.iter().map(listener_key).collect();
+    *lock(&state.listeners) = listeners.iter().map(|(address, _)| listener_key(address)).collect();
     drop((zones, kernel));
     state.forget_peaks(&changes.freed);
     Ok(format!("zones: {} added, {} changed, {} removed", changes.added, changes.changed, changes.removed))
 }
 
 /// What a running agent cannot change.
-fn fixed_keys(old: &Config, new: &Config) -> [(&'static str, bool); 5] {
+fn fixed_keys(old: &Config, new: &Config) -> [(&'static str, bool); 6] {
     [
         ("instance", old.instance != new.instance),
         ("agent.admin", old.agent.admin != new.agent.admin),
         ("agent.cgroup", old.agent.cgroup != new.agent.cgroup),
         ("agent.max_zones", old.agent.max_zones != new.agent.max_zones),
+        ("agent.max_sources", old.agent.max_sources != new.agent.max_sources),
         (
             "agent.audit_interval, agent.kernel_log and agent.program_stats",
             (old.agent.audit_interval, old.agent.kernel_log, old.agent.program_stats)

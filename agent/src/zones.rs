@@ -368,6 +368,7 @@ fn policy_of(zone: &Zone, key: ZoneKey, leases: ZoneLeases) -> ZonePolicy {
         guideline: zone.plan.guideline,
         abuse_cap: zone.plan.abuse_cap,
         socket_cap: zone.plan.socket_cap.unwrap_or(UNCAPPED),
+        source_cap: zone.plan.source_cap.unwrap_or(UNCAPPED),
         ..ZonePolicy::EMPTY
     };
     with_leases(policy, leases)

@@ -24,7 +24,32 @@ pub struct HostUsage {
     /// Compare-and-swap loops that were given up under contention; the step was then done in a way that may refuse
     /// one too many, and never admits one too many.
     pub contended_total: u64,
+    /// Births that were counted in no source's row: the table was full.
+    pub sources_full_total: u64,
+    /// Births that were counted in no source's row: in every try it was just being deleted.
+    pub sources_missed_total: u64,
+    /// Rows of sources that were ever made, and that were deleted again.
+    pub source_rows_total: u64,
+    pub source_rows_gone_total: u64,
+    /// Live sockets that joined a dedicated listener's zone above its cap, and are to be ended by the agent.
+    pub doomed: u64,
     /// Always 0, which the verifier does not know: see `opaque` in the kernel programs' books.
     pub zero: u64,
-    pub reserved: u64,
+    pub reserved: [u64; 4],
+}
+
+/// What the kernel enforces for the host. The agent writes it field by field, each with one 8-byte store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct HostPolicy {
+    /// Length of an IPv4 source prefix, 0 to 32.
+    pub source_v4_len: u64,
+    /// Length of an IPv6 source prefix, 0 to 128.
+    pub source_v6_len: u64,
+    /// A `SO_MARK` of which these bits are `mark_base` speaks of a zone; 0: none does.
+    pub mark_mask: u64,
+    pub mark_base: u64,
+    /// The user that may correct a source's row: the agent's.
+    pub agent_uid: u64,
+    pub reserved: [u64; 11],
 }

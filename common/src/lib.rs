@@ -16,6 +16,7 @@ pub mod packet;
 pub mod reason;
 pub mod socket;
 pub mod sockopt;
+pub mod source;
 pub mod zone;
 
 /// Version of everything in this crate that the kernel and a process must agree on.

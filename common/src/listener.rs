@@ -51,5 +51,12 @@ pub struct ListenerKey {
 pub struct Listener {
     /// The slot that a new socket joins: a dedicated zone's, or [`UNATTRIBUTED`](crate::zone::UNATTRIBUTED).
     pub slot: u32,
+    /// [`WEBSOCKETS`].
     pub flags: u32,
+    /// Live sockets of one source prefix (on this host, whatever their listeners) above which a new one is refused;
+    /// [`UNCAPPED`](crate::zone::UNCAPPED): none.
+    pub source_cap: u64,
 }
+
+/// Every socket that is accepted there counts as a live WebSocket of its zone, too. Dedicated listeners only.
+pub const WEBSOCKETS: u32 = 1 << 0;

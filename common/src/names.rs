@@ -14,11 +14,15 @@ pub const MAP_LISTENERS: &str = "WEIR_LISTENERS";
 pub const MAP_UIDS: &str = "WEIR_UIDS";
 /// 0 -> `HostUsage`, mappable array.
 pub const MAP_HOST: &str = "WEIR_HOST";
+/// 0 -> `HostPolicy`, mappable array.
+pub const MAP_HOST_POLICY: &str = "WEIR_HOSTPOLICY";
+/// `SourceKey` -> `SourceUsage`, hash.
+pub const MAP_SOURCES: &str = "WEIR_SOURCES";
 /// `Event`s, ring buffer.
 pub const MAP_EVENTS: &str = "WEIR_EVENTS";
 
 /// All maps that are pinned, and so outlive the agent.
-pub const PINNED_MAPS: [&str; 8] = [
+pub const PINNED_MAPS: [&str; 10] = [
     MAP_ZONE_SLOTS,
     MAP_ZONE_POLICY,
     MAP_ZONE_USAGE,
@@ -26,6 +30,8 @@ pub const PINNED_MAPS: [&str; 8] = [
     MAP_LISTENERS,
     MAP_UIDS,
     MAP_HOST,
+    MAP_HOST_POLICY,
+    MAP_SOURCES,
     MAP_EVENTS,
 ];
 

@@ -37,6 +37,8 @@ pub enum Refusal {
     CannotFollow = 9,
     /// The zone is at a cap that a verdict has put on it for a time.
     Verdict = 10,
+    /// The client's source prefix is at its cap of live sockets.
+    SourceCap = 11,
     /// No such zone is configured.
     ZoneUnknown = 16,
     /// The caller's uid may not speak for zones.
@@ -53,7 +55,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, in the order of its number.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
@@ -65,6 +67,7 @@ impl Refusal {
         Self::NoMemory,
         Self::CannotFollow,
         Self::Verdict,
+        Self::SourceCap,
         Self::ZoneUnknown,
         Self::CallerNotAllowed,
         Self::NotTcp,
@@ -89,6 +92,7 @@ impl Refusal {
             Self::AbuseCap => 122,                                       // EDQUOT
             Self::Limit => 87,                                           // EUSERS
             Self::Verdict => 111,                                        // ECONNREFUSED
+            Self::SourceCap => 28,                                       // ENOSPC
             Self::SocketClosed => 107,                                   // ENOTCONN
             Self::AlreadyAdmitted => 114,                                // EALREADY
             Self::NotAdmitted | Self::BadLength | Self::UnknownOp => 22, // EINVAL
@@ -121,6 +125,7 @@ impl Refusal {
             Self::CannotFollow => "cannot_follow",
             Self::Verdict => "verdict",
             Self::AbiMismatch => "abi_mismatch",
+            Self::SourceCap => "source_cap",
         }
     }
 
@@ -137,7 +142,15 @@ impl Refusal {
 
     /// True if the zone's customer is turned away by it, rather than a caller that misuses the interface.
     pub const fn is_admission(self) -> bool {
-        matches!(self, Self::ZoneBlocked | Self::SocketCap | Self::AbuseCap | Self::Limit | Self::Verdict)
+        matches!(
+            self,
+            Self::ZoneBlocked
+                | Self::SocketCap
+                | Self::AbuseCap
+                | Self::Limit
+                | Self::Verdict
+                | Self::SourceCap
+        )
     }
 }
 

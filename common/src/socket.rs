@@ -4,6 +4,8 @@
 //! `flags` for [`DEAD`] in one atomic step and settles what it got: so a socket is subtracted once, also where
 //! `cgroup/sock_release`, which runs without the lock, meets a state change.
 
+use crate::source::SourceKey;
+
 /// Books of one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -12,6 +14,11 @@ pub struct SocketTag {
     pub slot: u32,
     /// The flags of this module.
     pub flags: u32,
+    /// The row that counts it, if it is [`SOURCED`].
+    pub source: SourceKey,
+    /// It is the n-th of its source: live sockets of the prefix when it was born, itself included. A cap per source below this
+    /// refuses it. 0: not counted there, no cap applies.
+    pub source_ordinal: u32,
 }
 
 /// Counted in its slot's `sockets`.
@@ -28,3 +35,9 @@ pub const PEER_CLOSED: u32 = 1 << 4;
 pub const LOCAL_CLOSED: u32 = 1 << 5;
 /// The socket's account is settled; nothing counts on it any more.
 pub const DEAD: u32 = 1 << 6;
+/// Counted in its source's row.
+pub const SOURCED: u32 = 1 << 7;
+/// Accepted above a cap by a server that cannot be told so: counted in the host's `doomed`, to be ended by the agent.
+pub const DOOMED: u32 = 1 << 8;
+/// Born as a later one than its listener's cap per source.
+pub const OVER_SOURCE_CAP: u32 = 1 << 9;

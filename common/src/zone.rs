@@ -98,7 +98,9 @@ pub struct ZonePolicy {
     pub socket_cap: u64,
     /// [`FLAG_BLOCKED`], [`FLAG_LEASED`].
     pub flags: u64,
-    pub reserved: [u64; 3],
+    /// A socket that was born as a later one than this of its source prefix is not attributed or admitted to the zone.
+    pub source_cap: u64,
+    pub reserved: [u64; 2],
     pub leases: ZoneLeases,
     pub reserved_for_leases: [u64; 3],
 }
@@ -111,7 +113,8 @@ impl ZonePolicy {
         abuse_cap: UNCAPPED,
         socket_cap: UNCAPPED,
         flags: 0,
-        reserved: [0; 3],
+        source_cap: UNCAPPED,
+        reserved: [0; 2],
         leases: ZoneLeases::NONE,
         reserved_for_leases: [0; 3],
     };

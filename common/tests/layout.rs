@@ -5,12 +5,13 @@ use std::collections::HashSet;
 
 use weir_common::{
     event::Event,
-    host::HostUsage,
+    host::{HostPolicy, HostUsage},
     listener::{self, ANY_V4, ANY_V6, Listener, ListenerKey, mapped},
     names,
     reason::{CLOSES, Close, REFUSALS, Refusal},
     socket::{self, SocketTag},
     sockopt::Op,
+    source::{self, SourceKey, SourceUsage},
     zone::{FLAG_BLOCKED, FLAG_LEASED, ZoneKey, ZoneLeases, ZonePolicy, ZoneUsage},
 };
 
@@ -26,19 +27,24 @@ macro_rules! layout {
 fn structs_have_the_layout_of_abi_version_2() {
     assert_eq!(weir_common::ABI_VERSION, 2, "raise the version and this test together");
     layout!(ZonePolicy, size 128, align 64, key @ 0, guideline @ 8, abuse_cap @ 16, socket_cap @ 24, flags @ 32,
-        reserved @ 40, leases @ 64, reserved_for_leases @ 104);
+        source_cap @ 40, reserved @ 48, leases @ 64, reserved_for_leases @ 104);
     layout!(ZoneLeases, size 40, align 8, block_until_boot_ns @ 0, verdict_cap @ 8, verdict_until_boot_ns @ 16,
         limit_cap @ 24, limit_until_boot_ns @ 32);
     layout!(ZoneUsage, size 320, align 64,
         sockets @ 0, websockets @ 8, websockets_peak @ 16, unconnected @ 24, joined_total @ 32, left_total @ 40,
         admitted_total @ 48, ended_total @ 56, rx_bytes @ 64, tx_bytes @ 72, refusal_event_ns @ 80,
         guideline_event_ns @ 88, reserved @ 96, refused @ 128, closed @ 256);
-    layout!(SocketTag, size 8, align 4, slot @ 0, flags @ 4);
+    layout!(SocketTag, size 32, align 4, slot @ 0, flags @ 4, source @ 8, source_ordinal @ 28);
+    layout!(SourceKey, size 20, align 4, address @ 0, prefix_len @ 16);
+    layout!(SourceUsage, size 32, align 8, joined_total @ 0, left_total @ 8, row @ 16, live @ 24);
     layout!(ListenerKey, size 20, align 4, address @ 0, port @ 16);
-    layout!(Listener, size 8, align 4, slot @ 0, flags @ 4);
+    layout!(Listener, size 16, align 8, slot @ 0, flags @ 4, source_cap @ 8);
     layout!(Event, size 40, align 8, at_ns @ 0, zone_key @ 8, websockets @ 16, bound @ 24, kind @ 32, reason @ 36);
-    layout!(HostUsage, size 192, align 64, abi_version @ 0, netns_cookie @ 8, cgroup_id @ 16, refused @ 24,
-        events_lost @ 152, untracked_total @ 160, contended_total @ 168, zero @ 176, reserved @ 184);
+    layout!(HostUsage, size 256, align 64, abi_version @ 0, netns_cookie @ 8, cgroup_id @ 16, refused @ 24,
+        events_lost @ 152, untracked_total @ 160, contended_total @ 168, sources_full_total @ 176,
+        sources_missed_total @ 184, source_rows_total @ 192, source_rows_gone_total @ 200, doomed @ 208, zero @ 216, reserved @ 224);
+    layout!(HostPolicy, size 128, align 64, source_v4_len @ 0, source_v6_len @ 8, mark_mask @ 16, mark_base @ 24,
+        agent_uid @ 32, reserved @ 40);
 }
 
 #[test]
@@ -58,6 +64,7 @@ fn reasons_are_numbered_in_order_and_labelled_once() {
     assert_eq!(Refusal::AbuseCap as u32, 2);
     assert_eq!(Refusal::CannotFollow as u32, 9);
     assert_eq!(Refusal::Verdict as u32, 10);
+    assert_eq!(Refusal::SourceCap as u32, 11);
     assert_eq!(Refusal::ZoneUnknown as u32, 16);
     assert_eq!(Refusal::AbiMismatch as u32, 21);
     for (number, close) in Close::ALL.iter().enumerate() {
@@ -74,6 +81,7 @@ fn refusals_reach_the_caller_as_the_documented_errno() {
     assert_eq!(Refusal::AbuseCap.errno(), 122, "EDQUOT");
     assert_eq!(Refusal::Limit.errno(), 87, "EUSERS");
     assert_eq!(Refusal::Verdict.errno(), 111, "ECONNREFUSED");
+    assert_eq!(Refusal::SourceCap.errno(), 28, "ENOSPC");
     assert_eq!(Refusal::CallerNotAllowed.errno(), 1, "EPERM");
     assert_eq!(Refusal::SocketClosed.errno(), 107, "ENOTCONN");
     assert_eq!(Refusal::NotAdmitted.errno(), 22, "EINVAL");
@@ -109,6 +117,9 @@ fn flags_do_not_overlap() {
         socket::PEER_CLOSED,
         socket::LOCAL_CLOSED,
         socket::DEAD,
+        socket::SOURCED,
+        socket::DOOMED,
+        socket::OVER_SOURCE_CAP,
     ];
     assert_eq!(flags.iter().fold(0, |all, flag| all | flag).count_ones() as usize, flags.len());
 }
@@ -147,4 +158,33 @@ fn operations_have_fixed_numbers() {
     assert_eq!(Op::from_raw(4), None);
     assert_eq!(Op::from_raw(-1), None);
     assert_eq!(weir_common::sockopt::LEVEL.to_be_bytes(), *b"WEIR");
+}
+
+#[test]
+fn a_source_is_the_prefix_of_its_family() {
+    let address = |text: &str| listener::words(text.parse::<std::net::Ipv6Addr>().unwrap().octets());
+    let key = |text: &str, v4_len, v6_len| SourceKey::of(&address(text), v4_len, v6_len);
+    let prefix = |text: &str, prefix_len| SourceKey { address: address(text), prefix_len };
+    assert_eq!(key("::ffff:192.0.2.77", source::V4_LEN, source::V6_LEN), prefix("::ffff:192.0.2.77", 128));
+    assert_eq!(key("::ffff:192.0.2.77", 24, 64), prefix("::ffff:192.0.2.0", 120));
+    assert_eq!(key("::ffff:192.0.2.77", 26, 64), prefix("::ffff:192.0.2.64", 122));
+    assert_eq!(key("::ffff:192.0.2.77", 0, 64), prefix("::ffff:0.0.0.0", 96));
+    assert_eq!(key("2001:db8:1:2:3:4:5:6", 32, source::V6_LEN), prefix("2001:db8:1:2::", 64));
+    assert_eq!(key("2001:db8:1:ff:3:4:5:6", 32, 56), prefix("2001:db8:1::", 56));
+    assert_eq!(key("2001:db8:1:2:3:4:5:6", 32, 128), prefix("2001:db8:1:2:3:4:5:6", 128));
+    assert_eq!(key("2001:db8:1:2:3:4:5:6", 32, 0), prefix("::", 0));
+    // An IPv6 prefix is never an IPv4 one, whatever the lengths.
+    assert_ne!(key("::1", 0, 0), key("::ffff:192.0.2.1", 0, 0));
+    assert_ne!(
+        key("::ffff:192.0.2.0", 24, 64),
+        key("::ffff:192.0.2.0", 32, 64),
+        "the length is part of the key"
+    );
+}
+
+#[test]
+fn a_closed_row_counts_nothing() {
+    assert_eq!(SourceUsage::live(source::CLOSED), 0);
+    assert_eq!(SourceUsage::live(7), 7);
+    assert_eq!(SourceUsage::live(0_u64.wrapping_sub(1)), 0, "a count below 0 is told as 0");
 }

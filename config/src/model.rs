@@ -50,6 +50,8 @@ pub struct Proxy {
     pub drain_timeout: Duration,
     /// `Retry-After` of a 503 at a cap, in whole seconds; default 30 s.
     pub retry_after: Duration,
+    /// Live sockets of one source prefix on this host, above which new ones of the proxy's listeners are refused; default none.
+    pub source_cap: Option<u64>,
 }
 
 /// `accounting`.
@@ -85,6 +87,13 @@ pub struct Agent {
     pub tag_users: Vec<String>,
     /// Zones that the kernel maps have room for; default 16,384, at most 1,000,000. About 700 bytes of kernel memory each.
     pub max_zones: u32,
+    /// Source prefixes that the kernel's table has room for; default 262,144, at most 16,777,216. About 110 bytes of kernel memory
+    /// each.
+    pub max_sources: u32,
+    /// Length of the IPv4 prefixes that sockets are counted by; default 32.
+    pub source_prefix_v4: u32,
+    /// Length of the IPv6 prefixes that sockets are counted by; default 64.
+    pub source_prefix_v6: u32,
     /// Between two comparisons with the kernel's socket list; default 60 s.
     pub audit_interval: Duration,
     /// Let the kernel count the programs' runs and their time (about 30 ns a run, for every BPF program of the host); default on.
@@ -110,6 +119,8 @@ pub struct Plan {
     pub abuse_cap: u64,
     /// Kernel sockets of a zone on one host above which the kernel refuses; default none.
     pub socket_cap: Option<u64>,
+    /// Live sockets of one source prefix on this host, above which new ones are refused by the plan's zones; default none.
+    pub source_cap: Option<u64>,
 }
 
 /// `[[zones]]`.

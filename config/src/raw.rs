@@ -44,6 +44,7 @@ pub(crate) static PROXY: Keys = Keys {
         "half_closed_timeout",
         "drain_timeout",
         "retry_after",
+        "source_cap",
     ],
 };
 pub(crate) static AGENT: Keys = Keys {
@@ -54,13 +55,16 @@ pub(crate) static AGENT: Keys = Keys {
         "cgroup",
         "tag_users",
         "max_zones",
+        "max_sources",
+        "source_prefix_v4",
+        "source_prefix_v6",
         "audit_interval",
         "program_stats",
         "kernel_log",
     ],
 };
 pub(crate) static PLAN: Keys =
-    Keys { section: "[plans.NAME]", keys: &["guideline", "abuse_cap", "socket_cap"] };
+    Keys { section: "[plans.NAME]", keys: &["guideline", "abuse_cap", "socket_cap", "source_cap"] };
 pub(crate) static ZONE: Keys =
     Keys { section: "[[zones]]", keys: &["name", "hosts", "plan", "origin", "tls"] };
 pub(crate) static TLS: Keys = Keys { section: "tls", keys: &["cert", "key"] };

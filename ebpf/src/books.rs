@@ -7,11 +7,13 @@
 
 use weir_common::{
     reason::{CLOSES, Close, REFUSALS, Refusal},
-    socket::{ADMITTED, COUNTED, DEAD, LOCAL_CLOSED, ORIGIN_SIDE, PEER_CLOSED, SocketTag, UNCONNECTED},
+    socket::{
+        ADMITTED, COUNTED, DEAD, LOCAL_CLOSED, ORIGIN_SIDE, PEER_CLOSED, SOURCED, SocketTag, UNCONNECTED,
+    },
     zone::ZoneUsage,
 };
 
-use crate::{atomic, maps};
+use crate::{atomic, maps, sources};
 
 /// Raises a gauge by one unless it is at `cap`. Returns the new value.
 #[inline(always)]
@@ -106,6 +108,9 @@ pub fn connected(usage: *mut ZoneUsage) {
 pub fn settle(tag: *mut SocketTag, rx_bytes: u64, tx_bytes: u64) {
     // SAFETY: the tag lives as long as its socket, which the context holds.
     let (flags, slot) = unsafe { (atomic::swap_u32(&raw mut (*tag).flags, DEAD), (*tag).slot) };
+    if flags & SOURCED != 0 {
+        sources::leave(tag);
+    }
     if flags & COUNTED == 0 {
         return;
     }
@@ -161,6 +166,24 @@ pub fn untracked() {
     }
 }
 
+/// Counts a socket for which the table of sources had no room.
+#[inline(always)]
+pub fn source_table_full() {
+    if let Some(host) = maps::host() {
+        // SAFETY: as above.
+        unsafe { atomic::increment(&raw mut (*host).sources_full_total) };
+    }
+}
+
+/// Counts a socket that met its source's row only in the instants of its deletion.
+#[inline(always)]
+pub fn source_missed() {
+    if let Some(host) = maps::host() {
+        // SAFETY: as above.
+        unsafe { atomic::increment(&raw mut (*host).sources_missed_total) };
+    }
+}
+
 /// The same number, as one that the verifier does not know.
 ///
 /// Without `CAP_PERFMON` the verifier (seen on Linux 6.18) takes no pointer arithmetic in which one instruction adds different
@@ -172,8 +195,9 @@ fn opaque(number: usize) -> usize {
     maps::host().map_or(0, |host| number | unsafe { atomic::load(&raw const (*host).zero) } as usize)
 }
 
+/// Counts a step that gave up compare-and-swap.
 #[inline(always)]
-fn contended() {
+pub fn contended() {
     if let Some(host) = maps::host() {
         // SAFETY: as above.
         unsafe { atomic::increment(&raw mut (*host).contended_total) };

@@ -15,6 +15,7 @@ mod maps;
 mod release;
 mod sockops;
 mod sockopt;
+mod sources;
 mod tags;
 
 use aya_ebpf::{

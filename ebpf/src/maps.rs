@@ -4,15 +4,16 @@ use core::{mem::MaybeUninit, ptr::write_volatile};
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
     btf_maps::{Array, HashMap, RingBuf, SkStorage},
     macros::btf_map,
 };
 use weir_common::{
     event::Event,
-    host::HostUsage,
+    host::{HostPolicy, HostUsage},
     listener::{Address, Listener, ListenerKey},
     socket::SocketTag,
+    source::{SourceKey, SourceUsage},
     zone::{ZonePolicy, ZoneUsage},
 };
 
@@ -32,6 +33,10 @@ static WEIR_LISTENERS: HashMap<ListenerKey, Listener, 1024> = HashMap::new();
 static WEIR_UIDS: HashMap<u32, u32, 64> = HashMap::new();
 #[btf_map]
 static WEIR_HOST: Array<HostUsage, 1, MAPPABLE> = Array::new();
+#[btf_map]
+static WEIR_HOSTPOLICY: Array<HostPolicy, 1, MAPPABLE> = Array::new();
+#[btf_map]
+static WEIR_SOURCES: HashMap<SourceKey, SourceUsage, 262_144> = HashMap::new();
 #[btf_map]
 static WEIR_EVENTS: RingBuf<Event, 262_144> = RingBuf::new();
 
@@ -69,12 +74,34 @@ pub fn host() -> Option<*mut HostUsage> {
     WEIR_HOST.get_ptr_mut(0)
 }
 
-/// The slot of the sockets that are accepted on this address.
+#[inline(always)]
+pub fn host_policy() -> Option<*const HostPolicy> {
+    WEIR_HOSTPOLICY.get_ptr(0)
+}
+
+/// The row of a source prefix.
+#[inline(always)]
+pub fn source(key: &SourceKey) -> Option<*mut SourceUsage> {
+    WEIR_SOURCES.get_ptr_mut(key)
+}
+
+/// Makes the row of a source prefix that has none.
+#[inline(always)]
+pub fn insert_source(key: &SourceKey, usage: &SourceUsage) -> Result<(), i32> {
+    WEIR_SOURCES.insert(key, usage, u64::from(BPF_NOEXIST))
+}
+
+#[inline(always)]
+pub fn remove_source(key: &SourceKey) -> Result<(), i32> {
+    WEIR_SOURCES.remove(key)
+}
+
+/// What becomes of sockets that are accepted on this address.
 ///
 /// The key is written word by word: LLVM makes a call of `memset` of 16 zero bytes, whose loop the verifier (seen on Linux
 /// 6.18) allows with `CAP_PERFMON` only: "pointer arithmetic with it prohibited for !root".
 #[inline(always)]
-pub fn listener(address: Address, port: u32) -> Option<u32> {
+pub fn listener(address: Address, port: u32) -> Option<*const Listener> {
     let mut key = MaybeUninit::<ListenerKey>::uninit();
     let fields = key.as_mut_ptr();
     // SAFETY: every field is written before the key is read; the writes are inside of it.
@@ -86,10 +113,7 @@ pub fn listener(address: Address, port: u32) -> Option<u32> {
         write_volatile(&raw mut (*fields).port, port);
         key.assume_init_ref()
     };
-    WEIR_LISTENERS.get_ptr(key).map(|listener| {
-        // SAFETY: one aligned load of a value that the agent replaces whole.
-        unsafe { (*listener).slot }
-    })
+    WEIR_LISTENERS.get_ptr(key)
 }
 
 #[inline(always)]

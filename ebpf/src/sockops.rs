@@ -14,11 +14,11 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use weir_common::{
-    listener::{ANY_V4, ANY_V6, Address, is_mapped, mapped},
-    socket::{COUNTED, LOCAL_CLOSED, PEER_CLOSED, SocketTag, UNCONNECTED},
+    listener::{ANY_V4, ANY_V6, Address, Listener, is_mapped, mapped},
+    socket::{COUNTED, LOCAL_CLOSED, OVER_SOURCE_CAP, PEER_CLOSED, SocketTag, UNCONNECTED},
 };
 
-use crate::{books, maps, tags};
+use crate::{books, maps, sources, tags};
 
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
@@ -40,9 +40,11 @@ fn born(ctx: &SockOpsContext) {
     if unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != maps::netns_cookie() {
         return;
     }
-    let Some(slot) = listener_slot(ctx) else { return };
+    let Some(listener) = listener(ctx) else { return };
+    // SAFETY: a listener's record is replaced whole by the agent; a program that holds an old one goes by that.
+    let (slot, source_cap) = unsafe { ((*listener).slot, (*listener).source_cap) };
     let (Some(sk), Some(usage)) = (socket(ctx), maps::usage(slot)) else { return };
-    let Some(tag) = tags::find_or_make(sk, SocketTag { slot, flags: 0 }) else {
+    let Some(tag) = tags::find_or_make(sk) else {
         books::untracked();
         return;
     };
@@ -54,30 +56,48 @@ fn born(ctx: &SockOpsContext) {
         books::untracked();
         return;
     }
+    let mut flags = COUNTED | sources::join(tag, remote(ctx));
     // SAFETY: as above.
-    unsafe { (*tag).flags = COUNTED };
+    unsafe {
+        if u64::from((*tag).source_ordinal) > source_cap {
+            flags |= OVER_SOURCE_CAP;
+        }
+        (*tag).slot = slot;
+        (*tag).flags = flags;
+    }
     books::join(usage);
     debug!(ctx, "born: port {} slot {}", ctx.local_port(), slot);
 }
 
-/// The slot of the listener that accepted the socket, if it is one of ours.
+/// The listener that accepted the socket, if it is one of ours.
 #[inline(always)]
-fn listener_slot(ctx: &SockOpsContext) -> Option<u32> {
+fn listener(ctx: &SockOpsContext) -> Option<*const Listener> {
     let port = ctx.local_port();
     let address = match ctx.family() {
         AF_INET => mapped(ctx.local_ip4()),
         AF_INET6 => local_ip6(ctx),
         _ => return None,
     };
-    if let Some(slot) = maps::listener(address, port) {
-        return Some(slot);
+    if let Some(listener) = maps::listener(address, port) {
+        return Some(listener);
     }
     if is_mapped(&address)
-        && let Some(slot) = maps::listener(ANY_V4, port)
+        && let Some(listener) = maps::listener(ANY_V4, port)
     {
-        return Some(slot);
+        return Some(listener);
     }
     maps::listener(ANY_V6, port)
+}
+
+/// The client's address.
+#[inline(always)]
+fn remote(ctx: &SockOpsContext) -> Address {
+    if ctx.family() == AF_INET {
+        return mapped(ctx.remote_ip4());
+    }
+    // SAFETY: as in `local_ip6`, for its reason.
+    let word = |index: usize| unsafe { core::ptr::read_volatile(&raw const (*ctx.ops).remote_ip6[index]) };
+    [word(0), word(1), word(2), word(3)]
 }
 
 /// The verifier (seen on Linux 6.18) takes no 8-byte load of this field, which LLVM makes of two of its words unless each is

@@ -12,12 +12,12 @@ use aya_log_ebpf::debug;
 use weir_common::{
     ABI_VERSION,
     reason::Refusal,
-    socket::{ADMITTED, COUNTED, DEAD, ORIGIN_SIDE, SocketTag, UNCONNECTED},
+    socket::{ADMITTED, COUNTED, DEAD, ORIGIN_SIDE, OVER_SOURCE_CAP, SocketTag, UNCONNECTED},
     sockopt::{LEVEL, Op, VALUE_LEN},
     zone::{FLAG_BLOCKED, FLAG_LEASED, ZonePolicy, ZoneUsage},
 };
 
-use crate::{atomic, books, events, maps, tags};
+use crate::{atomic, books, events, maps, sources, tags};
 
 const IPPROTO_TCP: u32 = 6;
 const AF_INET: u32 = 2;
@@ -172,6 +172,21 @@ impl Zone {
         Ok(now)
     }
 
+    /// A socket goes by its place among its source's at its birth, so that of many exactly as many pass as the cap says,
+    /// whatever the order in which they are spoken for.
+    #[inline(always)]
+    fn check_source(&self, tag: Option<*mut SocketTag>) -> Result<(), Refusal> {
+        let Some(tag) = tag else { return Ok(()) };
+        // SAFETY: the tag lives as long as its socket, which is locked; records as long as their maps.
+        let (flags, ordinal, cap) = unsafe {
+            ((*tag).flags, (*tag).source_ordinal, atomic::load(&raw const (*self.policy).source_cap))
+        };
+        if flags & OVER_SOURCE_CAP != 0 || u64::from(ordinal) > cap {
+            return Err(Refusal::SourceCap);
+        }
+        Ok(())
+    }
+
     #[inline(always)]
     fn take_socket(&self) -> Result<(), Refusal> {
         // SAFETY: as above.
@@ -238,7 +253,7 @@ impl Zone {
         if refusal.is_admission() {
             // All are loaded before one is chosen: see `books::opaque`.
             // SAFETY: as above.
-            let [socket_cap, abuse_cap, limit_cap, verdict_cap] = unsafe {
+            let [socket_cap, abuse_cap, limit_cap, verdict_cap, source_cap] = unsafe {
                 [
                     atomic::load(&raw const (*self.policy).socket_cap),
                     atomic::load(&raw const (*self.policy).abuse_cap),
@@ -251,6 +266,7 @@ impl Zone {
                 Refusal::AbuseCap => abuse_cap,
                 Refusal::Limit => limit_cap,
                 Refusal::Verdict => verdict_cap,
+                Refusal::SourceCap => source_cap,
                 _ => 0,
             };
             events::refused(self.policy, self.usage, refusal, bound);
@@ -298,6 +314,7 @@ fn attribute(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
     if flags & ADMITTED != 0 {
         return Err(Refusal::OtherZone);
     }
+    zone.check_source(tag)?;
     move_to(sk, tag, flags, slot, zone, COUNTED)
 }
 
@@ -310,6 +327,9 @@ fn admit(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
         return Err(if slot == zone.slot { Refusal::AlreadyAdmitted } else { Refusal::OtherZone });
     }
     let now = zone.check_open()?;
+    if slot != zone.slot || flags & COUNTED == 0 {
+        zone.check_source(tag)?;
+    }
     let websockets = zone.take_websocket(now)?;
     let fresh = match stage {
         Stage::Connected => ADMITTED | COUNTED,
@@ -370,10 +390,17 @@ fn move_to(
     }
     let tag = match tag {
         Some(tag) => tag,
-        None => tags::find_or_make(sk, SocketTag { slot: zone.slot, flags: 0 }).ok_or(Refusal::NoMemory)?,
+        None => tags::find_or_make(sk).ok_or(Refusal::NoMemory)?,
     };
     zone.take_socket()?;
-    let flags = if counted { flags | (fresh & ADMITTED) } else { fresh };
+    let flags = if counted {
+        flags | (fresh & ADMITTED)
+    } else if fresh & ORIGIN_SIDE != 0 {
+        fresh
+    } else {
+        // Connected before the agent came: its source is counted from here on.
+        fresh | sources::join(tag, sources::remote(sk))
+    };
     if flags & UNCONNECTED != 0 {
         // SAFETY: records live as long as their maps.
         unsafe { atomic::increment(&raw mut (*zone.usage).unconnected) };

@@ -15,20 +15,21 @@ const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
 /// The tag of a socket, if it has one.
 #[inline(always)]
 pub fn find(sk: *mut bpf_sock) -> Option<*mut SocketTag> {
-    get(sk, core::ptr::null_mut(), 0)
+    get(sk, 0)
 }
 
-/// The tag of a socket; `initial` if it had none. `None` if the kernel has no memory for it.
+/// The tag of a socket; all 0 if it had none. `None` if the kernel has no memory for it.
 #[inline(always)]
-pub fn find_or_make(sk: *mut bpf_sock, mut initial: SocketTag) -> Option<*mut SocketTag> {
-    get(sk, &raw mut initial, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
+pub fn find_or_make(sk: *mut bpf_sock) -> Option<*mut SocketTag> {
+    get(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
 }
 
 #[inline(always)]
-fn get(sk: *mut bpf_sock, initial: *mut SocketTag, flags: u64) -> Option<*mut SocketTag> {
-    // SAFETY: `sk` is a socket of the running program's context, checked not to be null; `initial` lives on this stack.
-    let tag =
-        unsafe { bpf_sk_storage_get(maps::tags(), sk.cast(), initial.cast(), flags) }.cast::<SocketTag>();
+fn get(sk: *mut bpf_sock, flags: u64) -> Option<*mut SocketTag> {
+    // SAFETY: `sk` is a socket of the running program's context, checked not to be null. Without a value to begin with the
+    // kernel makes one of zeros.
+    let tag = unsafe { bpf_sk_storage_get(maps::tags(), sk.cast(), core::ptr::null_mut(), flags) }
+        .cast::<SocketTag>();
     if tag.is_null() { None } else { Some(tag) }
 }
 

@@ -19,7 +19,7 @@ use weir_common::{ABI_VERSION, event::Event, names};
 use super::{
     KernelError,
     attach::{self, InForce},
-    memory::{HostMemory, ZoneMemory},
+    memory::{HostMemory, HostPolicyMemory, ZoneMemory},
     pins::{Cgroup, InstanceDir, netns_cookie},
     programs::{self, ProgramRun},
     sys,
@@ -33,6 +33,8 @@ pub struct Settings {
     pub cgroup: Option<PathBuf>,
     /// Zones to make room for; an adopted instance keeps the room that it has.
     pub max_zones: u32,
+    /// Rows of the table of sources, likewise.
+    pub max_sources: u32,
     /// The kernel programs' debug log.
     pub log: bool,
     /// Have the kernel count the programs' runs and time.
@@ -43,6 +45,7 @@ pub struct Settings {
 pub struct Kernel {
     pub zones: Arc<ZoneMemory>,
     pub host: Arc<HostMemory>,
+    pub policy: HostPolicyMemory,
     /// The sockets' tags, for the socket list.
     pub tags: Arc<MapData>,
     pub tables: Tables,
@@ -81,6 +84,7 @@ impl Kernel {
         let mut object = load(&dir, &settings, netns)?;
         let zones = Arc::new(ZoneMemory::new(&object)?);
         let host = Arc::new(HostMemory::new(&object)?);
+        let policy = HostPolicyMemory::new(&object)?;
         let tables = Tables::new(&mut object)?;
         let tags = Arc::new(tables::take_tags(&mut object)?);
         programs::load(&mut object)?;
@@ -98,6 +102,7 @@ impl Kernel {
         Ok(Self {
             zones,
             host,
+            policy,
             tags,
             tables,
             adopted,
@@ -169,7 +174,8 @@ fn load(dir: &InstanceDir, settings: &Settings, netns: u64) -> Result<Ebpf, Kern
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries(names::MAP_ZONE_SLOTS, settings.max_zones)
         .map_max_entries(names::MAP_ZONE_POLICY, slots)
-        .map_max_entries(names::MAP_ZONE_USAGE, slots);
+        .map_max_entries(names::MAP_ZONE_USAGE, slots)
+        .map_max_entries(names::MAP_SOURCES, settings.max_sources);
     for name in names::PINNED_MAPS {
         loader.map_pin_path(name, dir.map(name));
     }

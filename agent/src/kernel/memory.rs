@@ -18,7 +18,7 @@ use aya::{
 use memmap2::{MmapOptions, MmapRaw};
 use weir_common::{
     event::Event,
-    host::HostUsage,
+    host::{HostPolicy, HostUsage},
     names,
     reason::{CLOSES, REFUSALS},
     zone::{ZoneLeases, ZonePolicy, ZoneUsage},
@@ -98,7 +98,8 @@ impl ZoneMemory {
             abuse_cap: get(offset_of!(ZonePolicy, abuse_cap)),
             socket_cap: get(offset_of!(ZonePolicy, socket_cap)),
             flags: get(offset_of!(ZonePolicy, flags)),
-            reserved: [0; 3],
+            source_cap: get(offset_of!(ZonePolicy, source_cap)),
+            reserved: [0; 2],
             leases: ZoneLeases {
                 block_until_boot_ns: get(offset_of!(ZonePolicy, leases.block_until_boot_ns)),
                 verdict_cap: get(offset_of!(ZonePolicy, leases.verdict_cap)),
@@ -141,6 +142,7 @@ impl ZoneMemory {
         set(offset_of!(ZonePolicy, abuse_cap), policy.abuse_cap);
         set(offset_of!(ZonePolicy, socket_cap), policy.socket_cap);
         set(offset_of!(ZonePolicy, flags), policy.flags);
+        set(offset_of!(ZonePolicy, source_cap), policy.source_cap);
         set(offset_of!(ZonePolicy, key), policy.key);
     }
 
@@ -204,6 +206,25 @@ pub fn at_least_zero(gauge: u64) -> u64 {
     if (gauge as i64) < 0 { 0 } else { gauge }
 }
 
+/// What the kernel enforces for the host.
+pub struct HostPolicyMemory(Records);
+
+impl HostPolicyMemory {
+    pub(super) fn new(object: &Ebpf) -> Result<Self, KernelError> {
+        Records::of(object, names::MAP_HOST_POLICY, size_of::<HostPolicy>()).map(Self)
+    }
+
+    /// Writes the policy field by field; each is in force as soon as it is written.
+    pub fn set(&self, policy: &HostPolicy) {
+        let set = |offset, value| self.0.word(0, offset).store(value, SeqCst);
+        set(offset_of!(HostPolicy, source_v4_len), policy.source_v4_len);
+        set(offset_of!(HostPolicy, source_v6_len), policy.source_v6_len);
+        set(offset_of!(HostPolicy, mark_mask), policy.mark_mask);
+        set(offset_of!(HostPolicy, mark_base), policy.mark_base);
+        set(offset_of!(HostPolicy, agent_uid), policy.agent_uid);
+    }
+}
+
 /// The host's record.
 pub struct HostMemory(Records);
 
@@ -260,6 +281,20 @@ impl HostMemory {
 
     pub fn untracked_total(&self) -> u64 {
         self.0.get(0, offset_of!(HostUsage, untracked_total))
+    }
+
+    /// Source prefixes with live sockets.
+    pub fn sources(&self) -> u64 {
+        let gone = self.0.get(0, offset_of!(HostUsage, source_rows_gone_total));
+        at_least_zero(self.0.get(0, offset_of!(HostUsage, source_rows_total)).wrapping_sub(gone))
+    }
+
+    pub fn sources_full_total(&self) -> u64 {
+        self.0.get(0, offset_of!(HostUsage, sources_full_total))
+    }
+
+    pub fn sources_missed_total(&self) -> u64 {
+        self.0.get(0, offset_of!(HostUsage, sources_missed_total))
     }
 
     pub fn contended_total(&self) -> u64 {

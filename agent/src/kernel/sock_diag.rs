@@ -7,6 +7,7 @@
 
 use std::{
     io,
+    mem::offset_of,
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
@@ -14,6 +15,7 @@ use aya::maps::MapData;
 use weir_common::{
     listener::{ListenerKey, mapped},
     socket::SocketTag,
+    source::SourceKey,
 };
 
 const NETLINK_SOCK_DIAG: libc::c_int = 4;
@@ -176,8 +178,23 @@ fn socket_seen(body: &[u8]) -> Option<SocketSeen> {
         .filter(|(kind, _)| *kind == SK_DIAG_BPF_STORAGE)
         .flat_map(|(_, storage)| attributes(storage))
         .find(|(kind, value)| *kind == SK_DIAG_BPF_STORAGE_MAP_VALUE && value.len() >= size_of::<SocketTag>())
-        .map(|(_, value)| SocketTag { slot: u32_at(value, 0), flags: u32_at(value, 4) });
+        .map(|(_, value)| read_tag(value));
     Some(SocketSeen { local, state, tag })
+}
+
+/// A tag as it lies in socket storage. As long as a tag, by the caller's check.
+fn read_tag(value: &[u8]) -> SocketTag {
+    let word = |at| u32_at(value, at);
+    let source = offset_of!(SocketTag, source);
+    SocketTag {
+        slot: word(offset_of!(SocketTag, slot)),
+        flags: word(offset_of!(SocketTag, flags)),
+        source: SourceKey {
+            address: std::array::from_fn(|i| word(source + offset_of!(SourceKey, address) + 4 * i)),
+            prefix_len: word(source + offset_of!(SourceKey, prefix_len)),
+        },
+        source_ordinal: word(offset_of!(SocketTag, source_ordinal)),
+    }
 }
 
 /// The attributes of a byte string: type without flags, content. A faulty length ends them.
@@ -221,19 +238,21 @@ mod tests {
 
     #[test]
     fn a_socket_with_its_tag_is_read() {
-        let mut tag = 5_u32.to_ne_bytes().to_vec();
-        tag.extend(3_u32.to_ne_bytes());
+        let address = mapped(u32::from_ne_bytes([198, 51, 100, 9]));
+        let source = SourceKey { address, prefix_len: 128 };
+        let words = [[5, 3].as_slice(), &address, &[128, 7]].concat();
+        let tag: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
         let seen = socket_seen(&diag_body(&tag)).unwrap();
         let address = mapped(u32::from_ne_bytes([192, 0, 2, 7]));
         assert_eq!(seen.local, ListenerKey { address, port: 8080 });
-        assert_eq!(seen.tag, Some(SocketTag { slot: 5, flags: 3 }));
+        assert_eq!(seen.tag, Some(SocketTag { slot: 5, flags: 3, source, source_ordinal: 7 }));
     }
 
     #[test]
     fn a_socket_without_a_tag_and_faulty_attributes_are_no_tag() {
         assert_eq!(socket_seen(&diag_body(&[])[..DIAG_MESSAGE]).unwrap().tag, None);
         assert_eq!(socket_seen(&diag_body(&[1, 2, 3, 4])).unwrap().tag, None);
-        let mut body = diag_body(&[0; 8]);
+        let mut body = diag_body(&[0; 32]);
         body[DIAG_MESSAGE..DIAG_MESSAGE + 2].copy_from_slice(&u16::MAX.to_ne_bytes());
         assert_eq!(socket_seen(&body).unwrap().tag, None);
     }

@@ -12,7 +12,7 @@ use aya::{
 use weir_common::{
     listener::{Address, Listener, ListenerKey, mapped, words},
     names,
-    zone::{UNATTRIBUTED, ZoneKey},
+    zone::ZoneKey,
 };
 
 use super::KernelError;
@@ -88,8 +88,8 @@ impl Tables {
     }
 
     /// Checks that users and listeners fit into their tables.
-    pub fn check_room(&self, uids: &HashSet<u32>, listeners: &[SocketAddr]) -> Result<(), KernelError> {
-        let tables = [(names::MAP_LISTENERS, listeners.len(), 1), (names::MAP_UIDS, uids.len(), 2)];
+    pub fn check_room(&self, uids: &HashSet<u32>, listeners: usize) -> Result<(), KernelError> {
+        let tables = [(names::MAP_LISTENERS, listeners, 1), (names::MAP_UIDS, uids.len(), 2)];
         for (name, len, table) in tables {
             let capacity = self.capacities[table];
             if len > capacity as usize {
@@ -100,17 +100,18 @@ impl Tables {
     }
 
     /// The kernel follows the sockets accepted on these addresses, and on no others.
-    pub fn set_listeners(&mut self, addresses: &[SocketAddr]) -> Result<(), KernelError> {
+    pub fn set_listeners(&mut self, listeners: &[(SocketAddr, Listener)]) -> Result<(), KernelError> {
         let name = names::MAP_LISTENERS;
-        let wanted: HashSet<ListenerKey> = addresses.iter().map(listener_key).collect();
+        let wanted: StdHashMap<ListenerKey, Listener> =
+            listeners.iter().map(|(address, listener)| (listener_key(address), *listener)).collect();
         let present: Vec<_> =
             self.listeners.keys().collect::<Result<_, _>>().map_err(KernelError::map(name))?;
-        for key in present.into_iter().filter(|key| !wanted.contains(&key.0)) {
+        for key in present.into_iter().filter(|key| !wanted.contains_key(&key.0)) {
             self.listeners.remove(&key).map_err(KernelError::map(name))?;
         }
-        let value = PodListener(Listener { slot: UNATTRIBUTED, flags: 0 });
-        for key in &wanted {
-            self.listeners.insert(PodListenerKey(*key), value, 0).map_err(KernelError::map(name))?;
+        for (key, listener) in &wanted {
+            let (key, value) = (PodListenerKey(*key), PodListener(*listener));
+            self.listeners.insert(key, value, 0).map_err(KernelError::map(name))?;
         }
         self.listeners_len = wanted.len();
         Ok(())

@@ -1,6 +1,6 @@
 //! `[agent]`.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
     WEEK,
@@ -17,6 +17,8 @@ const DEFAULT_ADMIN: &str = "127.0.0.1:9464";
 const DEFAULT_LEDGER: &str = "/var/lib/weir/ledger.db";
 const DEFAULT_MAX_ZONES: u32 = 16_384;
 const MOST_ZONES: u32 = 1_000_000;
+const DEFAULT_MAX_SOURCES: u32 = 262_144;
+const MOST_SOURCES: u32 = 16_777_216;
 
 pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Agent {
     let audit = Duration::from_secs(1)..=WEEK;
@@ -28,11 +30,10 @@ pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Agent {
             .unwrap_or(DEFAULT_LEDGER.into()),
         cgroup: section.get("cgroup").and_then(|value| value.path("\"/sys/fs/cgroup\"")),
         tag_users: tag_users(section),
-        max_zones: section
-            .get("max_zones")
-            .and_then(|value| value.number(1..=MOST_ZONES.into(), DEFAULT_MAX_ZONES.into()))
-            .and_then(|number| number.try_into().ok())
-            .unwrap_or(DEFAULT_MAX_ZONES),
+        max_zones: number(section, "max_zones", 1..=MOST_ZONES, DEFAULT_MAX_ZONES),
+        max_sources: number(section, "max_sources", 1..=MOST_SOURCES, DEFAULT_MAX_SOURCES),
+        source_prefix_v4: number(section, "source_prefix_v4", 0..=32, 32),
+        source_prefix_v6: number(section, "source_prefix_v6", 0..=128, 64),
         audit_interval: duration(section, "audit_interval", audit, Duration::from_secs(60)),
         program_stats: section.get("program_stats").and_then(|value| value.flag()).unwrap_or(true),
         kernel_log: section
@@ -40,6 +41,12 @@ pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Agent {
             .and_then(|value| value.choice(&KERNEL_LOG))
             .unwrap_or(KernelLog::Off),
     }
+}
+
+fn number(section: &Section<'_>, key: &'static str, range: RangeInclusive<u32>, default: u32) -> u32 {
+    let wide = u64::from(*range.start())..=u64::from(*range.end());
+    let value = section.get(key).and_then(|value| value.number(wide, default.into()));
+    value.and_then(|number| number.try_into().ok()).unwrap_or(default)
 }
 
 fn tag_users(section: &Section<'_>) -> Vec<String> {

@@ -34,7 +34,13 @@ fn plan(name: &str, section: &Section<'_>) -> Plan {
         guideline: guideline.unwrap_or(1),
         abuse_cap: abuse_cap.unwrap_or(default_cap),
         socket_cap: section.get("socket_cap").and_then(|value| value.number(1..=MOST, default_cap)),
+        source_cap: source_cap(section),
     }
+}
+
+/// Live sockets of one source prefix.
+pub(super) fn source_cap(section: &Section<'_>) -> Option<u64> {
+    section.get("source_cap").and_then(|value| value.number(1..=MOST, 1000))
 }
 
 fn abuse_cap(value: &Value<'_>, guideline: u64) -> Option<u64> {

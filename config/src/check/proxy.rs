@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{MILLISECOND, WEEK, listeners::Listeners};
+use super::{MILLISECOND, WEEK, listeners::Listeners, plans::source_cap};
 use crate::{
     model::{Accounting, ForwardedHeaders, Proxy},
     raw::{Section, Value},
@@ -61,6 +61,7 @@ pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
             Duration::from_secs(30),
         ),
         retry_after: retry_after(section),
+        source_cap: source_cap(section),
     }
 }
 

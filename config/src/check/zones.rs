@@ -186,7 +186,13 @@ fn pem(value: &Value<'_>, what: &str) -> Option<PathBuf> {
 
 /// Stands in until the report refuses the configuration.
 fn no_plan() -> Arc<Plan> {
-    Arc::new(Plan { name: PlanName("".into()), guideline: 1, abuse_cap: 1, socket_cap: None })
+    Arc::new(Plan {
+        name: PlanName("".into()),
+        guideline: 1,
+        abuse_cap: 1,
+        socket_cap: None,
+        source_cap: None,
+    })
 }
 
 /// As [`no_plan`].

@@ -116,6 +116,7 @@ impl Denial {
             Errno::EDQUOT => Self::Zone(Refusal::AbuseCap),
             Errno::EUSERS => Self::Zone(Refusal::Limit),
             Errno::ECONNREFUSED => Self::Zone(Refusal::Verdict),
+            Errno::ENOSPC => Self::Zone(Refusal::SourceCap),
             Errno::ENOTCONN => Self::Gone,
             Errno::EALREADY => Self::AlreadyAdmitted,
             Errno::EINVAL if op == Op::Release => Self::NotAdmitted,

@@ -14,6 +14,7 @@ pub(crate) enum Reason {
     AbuseCap,
     Limit,
     Verdict,
+    SourceCap,
     AccountingUnavailable,
     /// No Host, several, or one that is none.
     BadHost,
@@ -49,12 +50,13 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
         Self::Limit,
         Self::Verdict,
+        Self::SourceCap,
         Self::AccountingUnavailable,
         Self::BadHost,
         Self::BadTarget,
@@ -83,6 +85,7 @@ impl Reason {
             KernelRefusal::AbuseCap => Self::AbuseCap,
             KernelRefusal::Limit => Self::Limit,
             KernelRefusal::Verdict => Self::Verdict,
+            KernelRefusal::SourceCap => Self::SourceCap,
             KernelRefusal::SocketClosed
             | KernelRefusal::AlreadyAdmitted
             | KernelRefusal::NotAdmitted
@@ -105,6 +108,7 @@ impl Reason {
             Self::AbuseCap => KernelRefusal::AbuseCap.label(),
             Self::Limit => KernelRefusal::Limit.label(),
             Self::Verdict => KernelRefusal::Verdict.label(),
+            Self::SourceCap => KernelRefusal::SourceCap.label(),
             Self::AccountingUnavailable => "accounting_unavailable",
             Self::BadHost => "bad_host",
             Self::BadTarget => "bad_target",
@@ -133,6 +137,7 @@ impl Reason {
             | Self::AbuseCap
             | Self::Limit
             | Self::Verdict
+            | Self::SourceCap
             | Self::AccountingUnavailable
             | Self::HostExhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadHost
@@ -154,6 +159,7 @@ impl Reason {
             Self::ZoneBlocked => "This zone is blocked",
             Self::SocketCap => "This zone has too many connections",
             Self::AbuseCap | Self::Limit | Self::Verdict => "This zone has too many WebSockets",
+            Self::SourceCap => "Too many connections from one network",
             Self::AccountingUnavailable => "Connections cannot be accounted for",
             Self::BadHost => "The Host header is not usable",
             Self::BadTarget => "The request target is not usable",
@@ -187,6 +193,9 @@ impl Reason {
             }
             Self::Verdict => {
                 "The zone is at a cap of live WebSockets that was put on it for a time, as abuse is suspected. Try again later."
+            }
+            Self::SourceCap => {
+                "This host has as many connections from your address or network as it takes. Close some, or try again later."
             }
             Self::AccountingUnavailable => "The host cannot keep count of this connection. Try again later.",
             Self::BadHost => "A request needs exactly one Host header with a host name or address.",
@@ -247,6 +256,7 @@ impl Reason {
                 | Self::AbuseCap
                 | Self::Limit
                 | Self::Verdict
+                | Self::SourceCap
                 | Self::AccountingUnavailable
                 | Self::HostExhausted
         )

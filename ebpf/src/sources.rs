@@ -1,0 +1,150 @@
+//! Source prefixes: a socket joins its prefix's row at birth and leaves it at death. `docs/decisions.md`, "A source's row goes
+//! when it reaches 0", has the proof; in short:
+//!
+//! - The last socket of a row takes its `live` from 1 to [`CLOSED`] in one compare-and-swap. Who closed a row, and nobody else,
+//!   deletes it; so a row that counts a socket is never deleted.
+//! - The kernel gives a deleted row's memory to another prefix at once, while a program may still hold a pointer to it. A birth
+//!   therefore raises the count first (from then on the memory stays the row that it is), and looks afterwards whether it is the
+//!   prefix's row at all, by the row's number; if not, it takes its one back.
+//! - Whatever else is done to a row is done while the socket counts in it.
+
+use aya_ebpf::bindings::bpf_sock;
+use weir_common::{
+    listener::{Address, mapped},
+    socket::{SOURCED, SocketTag},
+    source::{CLOSED, SourceKey, SourceUsage},
+};
+
+use crate::{atomic, books, maps};
+
+const AF_INET: u32 = 2;
+const EEXIST: i32 = -17;
+
+/// The remote address of a full socket.
+#[inline(always)]
+pub fn remote(sk: *mut bpf_sock) -> Address {
+    // SAFETY: a socket of the running program's context. Words for themselves: the verifier takes no wider loads.
+    unsafe {
+        if (*sk).family == AF_INET {
+            return mapped((*sk).dst_ip4);
+        }
+        let word = |index: usize| core::ptr::read_volatile(&raw const (*sk).dst_ip6[index]);
+        [word(0), word(1), word(2), word(3)]
+    }
+}
+
+/// A socket that no row counts joins its prefix's. Returns [`SOURCED`] for its flags, or 0 if no row counts it: then that is
+/// counted.
+///
+/// The socket is the caller's: its tag's flags say nothing of a source yet, and it is locked.
+#[inline(always)]
+pub fn join(tag: *mut SocketTag, remote: Address) -> u32 {
+    let Some(policy) = maps::host_policy() else { return 0 };
+    // SAFETY: the policy lives as long as its map, the tag as long as its socket. The key is made where it stays.
+    let key = unsafe {
+        let (v4_len, v6_len) = (
+            atomic::load(&raw const (*policy).source_v4_len),
+            atomic::load(&raw const (*policy).source_v6_len),
+        );
+        let key = &raw mut (*tag).source;
+        *key = SourceKey::of(&remote, v4_len as u32, v6_len as u32);
+        &*key.cast_const()
+    };
+    for _ in 0..atomic::TRIES {
+        let ordinal = match maps::source(key) {
+            Some(row) => raise(row, key),
+            None => match make(key) {
+                Ok(()) => Some(1),
+                Err(EEXIST) => None,
+                Err(_) => {
+                    books::source_table_full();
+                    return 0;
+                }
+            },
+        };
+        if let Some(ordinal) = ordinal {
+            // SAFETY: as above.
+            unsafe { (*tag).source_ordinal = ordinal };
+            return SOURCED;
+        }
+    }
+    books::source_missed();
+    0
+}
+
+/// Makes the prefix's row, with the socket in it.
+#[inline(always)]
+fn make(key: &SourceKey) -> Result<(), i32> {
+    let Some(host) = maps::host() else { return Err(0) };
+    // SAFETY: the host's record lives as long as its map.
+    let row = unsafe { atomic::add(&raw mut (*host).source_rows_total, 1) };
+    let made = maps::insert_source(key, &SourceUsage { joined_total: 1, left_total: 0, row, live: 1 });
+    if made.is_err() {
+        // SAFETY: as above.
+        unsafe { atomic::increment(&raw mut (*host).source_rows_gone_total) };
+    }
+    made
+}
+
+/// Adds the socket to a row, if it is the prefix's and not closed. Returns how many the row counts then.
+#[inline(always)]
+fn raise(row: *mut SourceUsage, key: &SourceKey) -> Option<u32> {
+    // SAFETY: memory of the map stays memory of the map; what it is a row of is looked at below.
+    unsafe {
+        let live = atomic::load(&raw const (*row).live);
+        if live == CLOSED || !atomic::compare_exchange(&raw mut (*row).live, live, live.wrapping_add(1)) {
+            return None;
+        }
+        // From here on nobody closes the row, whosever it is.
+        let number = atomic::load(&raw const (*row).row);
+        if maps::source(key).is_none_or(|now| atomic::load(&raw const (*now).row) != number) {
+            // A row that this leaves at 0 stays until a next socket of its prefix ends.
+            atomic::decrement(&raw mut (*row).live);
+            return None;
+        }
+        atomic::increment(&raw mut (*row).joined_total);
+        // A count below 0 is a fault that the audit finds: until then no cap applies.
+        Some(if (live as i64) < 0 { 0 } else { live as u32 + 1 })
+    }
+}
+
+/// A socket that a row counts leaves it. The caller has taken [`SOURCED`] out of its flags, so this happens once.
+#[inline(always)]
+pub fn leave(tag: *mut SocketTag) {
+    // SAFETY: the tag lives as long as its socket, and nobody writes its key any more.
+    let key = unsafe { &*(&raw const (*tag).source) };
+    let Some(row) = maps::source(key) else { return };
+    // SAFETY: the row counts this socket, so it is the prefix's, and stays, until one of the steps below.
+    unsafe {
+        atomic::increment(&raw mut (*row).left_total);
+        for _ in 0..atomic::TRIES {
+            let live = atomic::load(&raw const (*row).live);
+            let next = if live == 1 { CLOSED } else { live.wrapping_sub(1) };
+            if atomic::compare_exchange(&raw mut (*row).live, live, next) {
+                if next == CLOSED {
+                    delete(row, key);
+                }
+                return;
+            }
+        }
+        // Others won every round, so they are in the row as well; should they all be on their way out, it stays at 0 like one of
+        // `raise`'s.
+        books::contended();
+        atomic::decrement(&raw mut (*row).live);
+    }
+}
+
+/// Deletes a row that the caller has closed.
+#[inline(always)]
+fn delete(row: *mut SourceUsage, key: &SourceKey) {
+    if maps::remove_source(key).is_ok() {
+        if let Some(host) = maps::host() {
+            // SAFETY: the host's record lives as long as its map.
+            unsafe { atomic::increment(&raw mut (*host).source_rows_gone_total) };
+        }
+    } else {
+        // The kernel could not take its bucket's lock; then the row is still there, and ours.
+        // SAFETY: memory of the map.
+        unsafe { atomic::compare_exchange(&raw mut (*row).live, CLOSED, 0) };
+    }
+}
