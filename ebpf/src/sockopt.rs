@@ -259,6 +259,7 @@ impl Zone {
                     atomic::load(&raw const (*self.policy).abuse_cap),
                     atomic::load(&raw const (*self.policy).leases.limit_cap),
                     atomic::load(&raw const (*self.policy).leases.verdict_cap),
+                    atomic::load(&raw const (*self.policy).source_cap),
                 ]
             };
             let bound = match refusal {
