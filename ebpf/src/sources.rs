@@ -112,7 +112,7 @@ fn raise(row: *mut SourceUsage, key: &SourceKey) -> Option<u32> {
 #[inline(always)]
 pub fn leave(tag: *mut SocketTag) {
     // SAFETY: the tag lives as long as its socket, and nobody writes its key any more.
-    let key = unsafe { &*(&raw const (*tag).source) };
+    let key = unsafe { &(*tag).source };
     let Some(row) = maps::source(key) else { return };
     // SAFETY: the row counts this socket, so it is the prefix's, and stays, until one of the steps below.
     unsafe {
