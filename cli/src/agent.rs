@@ -66,8 +66,8 @@ pub fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
 
 /// A file that the proxy cannot serve changes nothing here either: a reload is all or nothing for both. Files that this
 /// process may not read are left to the proxy.
-fn servable(config: &Config) -> Result<(), String> {
-    match weir_proxy::check(config) {
+fn servable(config: &Config, current: &Config) -> Result<(), String> {
+    match weir_proxy::check_reload(config, current) {
         Err(RoutesError::Certificate { source, .. }) if is_denied(&source) => Ok(()),
         result => result.map_err(|error| failure::describe(&error.into())),
     }

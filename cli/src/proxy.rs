@@ -51,7 +51,7 @@ pub fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(bound: Bound, config: &Config, args: &ProxyArgs) -> anyhow::Result<()> {
-    let mut reloads = reload::configurations(config, args.config.path(), |_| Ok(()))?;
+    let mut reloads = reload::configurations(config, args.config.path(), |_, _| Ok(()))?;
     let mut stop = Stop::listen(args.supervised)?;
     let running = bound.start()?;
     args.supervised.say_ready()?;

@@ -10,8 +10,8 @@ use tokio::{
 };
 use weir_config::{Config, Watch, watch};
 
-/// What else a configuration has to stand before it is handed out.
-pub type Check = fn(&Config) -> Result<(), String>;
+/// What else a configuration has to stand before it is handed out; the second is the one that was handed out before.
+pub type Check = fn(&Config, &Config) -> Result<(), String>;
 
 /// Configurations as they come, each valid or with its faults in words. Call it inside of a runtime.
 pub fn configurations(
@@ -22,7 +22,8 @@ pub fn configurations(
     let (wake, mut woken) = mpsc::channel(1);
     let (send, receive) = mpsc::channel(1);
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    let mut files = Files { path: path.to_owned(), sources: Vec::new(), wake, watch: None, check };
+    let current = config.clone();
+    let mut files = Files { path: path.to_owned(), current, sources: Vec::new(), wake, watch: None, check };
     files.follow(config);
     tokio::spawn(async move {
         loop {
@@ -54,6 +55,7 @@ pub fn configurations(
 /// What is read, and the watch on it.
 struct Files {
     path: PathBuf,
+    current: Config,
     /// What the watch was made for.
     sources: Vec<PathBuf>,
     wake: mpsc::Sender<()>,
@@ -70,7 +72,8 @@ impl Files {
             // What changed between the first reading and the watch went unseen.
             config = self.read()?;
         }
-        (self.check)(&config)?;
+        (self.check)(&config, &self.current)?;
+        self.current.clone_from(&config);
         Ok(config)
     }
 

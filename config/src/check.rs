@@ -8,18 +8,21 @@ mod listeners;
 mod origin;
 mod plans;
 mod proxy;
+mod timeouts;
+mod tls;
 mod zones;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
     error::{ConfigError, Problem},
-    model::{Config, InstanceName, Plan, PlanName},
+    model::{Config, InstanceName, Plan, PlanName, Proxy, Tls, Zone},
     raw::{AGENT, PROXY, ROOT, Section, Value, ZONE_FILE},
     source::{Report, Source},
 };
@@ -96,22 +99,30 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
     let agent = agent::read(&agent_section, &mut listeners);
     let plans = plans::read(root.get("plans"));
 
-    let mut zones = Zones::new(&plans);
+    let mut zones = Zones::new(&plans, proxy.timeouts.clone());
     zones.read(&root);
     let mut sources = Vec::new();
     if let Some(folder) = root.get("zones_dir") {
         zone_files(&folder, &mut sources, &mut zones, report);
     }
     agent::check_room(&agent_section, &agent, zones.count());
-    if let Some(https) = proxy_section.get("https").filter(|_| !proxy.https.is_empty() && !zones.any_tls()) {
+    let any_tls = zones.any_tls() || proxy_section.get("default_tls").is_some();
+    if let Some(https) = proxy_section.get("https").filter(|_| !proxy.https.is_empty() && !any_tls) {
         https.fault(
             "there are https listeners, but no zone has a certificate",
-            "give a zone tls = { cert = \"...\", key = \"...\" }, or remove `https`",
+            "give a zone tls = { cert = \"...\", key = \"...\" }, or [proxy] a default_tls, or remove `https`",
         );
     }
     let zones = zones.finish();
+    sources.extend(certificates(&proxy, &zones));
     let plans = plans.into_values().map(|plan| (plan.name.clone(), (*plan).clone())).collect();
     Some(Config { instance, proxy, agent, plans, zones, sources })
+}
+
+/// The files of all certificates, each once: many zones may share a pair.
+fn certificates(proxy: &Proxy, zones: &[Arc<Zone>]) -> BTreeSet<PathBuf> {
+    let all = zones.iter().filter_map(|zone| zone.tls.as_ref()).chain(&proxy.default_tls);
+    all.flat_map(Tls::files).cloned().collect()
 }
 
 fn instance(root: &Section<'_>) -> InstanceName {
@@ -157,11 +168,15 @@ pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+        if is_zone_file(&path) {
             files.push(path);
         }
     }
     files.sort_unstable();
     Ok(files)
+}
+
+pub(crate) fn is_zone_file(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden && path.extension().is_some_and(|extension| extension == "toml")
 }

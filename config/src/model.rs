@@ -1,6 +1,12 @@
 //! The configuration as the rest of weir sees it: checked, resolved, with defaults filled in.
 
+mod timeouts;
+mod tls;
+
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+pub use timeouts::Timeouts;
+pub use tls::{Tls, TlsVersion};
 
 /// A valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +18,7 @@ pub struct Config {
     pub plans: BTreeMap<PlanName, Plan>,
     /// By name, each once.
     pub zones: Vec<Arc<Zone>>,
-    /// Every file that was read, and the zone folder: what a watcher looks at.
+    /// Every file that was read, the zone folder, and the files of certificates: what a watcher looks at.
     pub sources: Vec<PathBuf>,
 }
 
@@ -32,20 +38,12 @@ pub struct Proxy {
     pub accounting: Accounting,
     /// Which forwarding headers an origin gets; default `x-forwarded`.
     pub forwarded: ForwardedHeaders,
-    /// From the first byte of a request (or the accept) to the end of its headers; default 10 s.
-    pub header_timeout: Duration,
-    /// From the accept to the end of the TLS handshake; default 10 s.
-    pub tls_handshake_timeout: Duration,
-    /// An idle connection between two requests; default 75 s.
-    pub keep_alive_timeout: Duration,
-    /// TCP connect to an origin; default 5 s.
-    pub connect_timeout: Duration,
-    /// From the request to the origin's response headers; default 60 s.
-    pub response_timeout: Duration,
-    /// A request or an answer of which nothing moves although something is due; default 60 s.
-    pub stall_timeout: Duration,
-    /// A tunnel of which one direction has ended and in the other of which nothing moves; default 1 h.
-    pub half_closed_timeout: Duration,
+    /// The time limits as long as the zone is not known, and of zones that say nothing else.
+    pub timeouts: Arc<Timeouts>,
+    /// The oldest version of TLS that is spoken with clients; default 1.2.
+    pub tls_min_version: TlsVersion,
+    /// The certificate for zones without one of their own, and for handshakes that name no host; default none.
+    pub default_tls: Option<Tls>,
     /// How long live tunnels may go on after SIGTERM; default 30 s.
     pub drain_timeout: Duration,
     /// `Retry-After` of a 503 at a cap, in whole seconds; default 30 s.
@@ -132,6 +130,8 @@ pub struct Zone {
     pub plan: Arc<Plan>,
     pub origin: Origin,
     pub tls: Option<Tls>,
+    /// `[proxy]`'s where the zone says nothing else.
+    pub timeouts: Arc<Timeouts>,
 }
 
 /// Where a zone's requests go.
@@ -147,14 +147,6 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OriginScheme {
     Ws,
-}
-
-/// A zone's certificate chain and key: PEM files, relative paths from the file that names them. They exist and are readable
-/// when the configuration is checked; what is in them is the proxy's to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    pub cert: PathBuf,
-    pub key: PathBuf,
 }
 
 /// A host that a zone answers to: lower case, without a port or a trailing dot, IDNA names in their ASCII form, an IPv6

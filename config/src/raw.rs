@@ -35,13 +35,18 @@ pub(crate) static PROXY: Keys = Keys {
         "user",
         "accounting",
         "forwarded",
+        "tls_min_version",
+        "default_tls",
         "header_timeout",
         "tls_handshake_timeout",
         "keep_alive_timeout",
         "connect_timeout",
         "response_timeout",
         "stall_timeout",
+        "min_body_bytes_per_second",
         "half_closed_timeout",
+        "tunnel_idle_timeout",
+        "tunnel_max_life",
         "drain_timeout",
         "retry_after",
         "source_cap",
@@ -66,11 +71,26 @@ pub(crate) static AGENT: Keys = Keys {
 pub(crate) static PLAN: Keys =
     Keys { section: "[plans.NAME]", keys: &["guideline", "abuse_cap", "socket_cap", "source_cap"] };
 pub(crate) static ZONE: Keys =
-    Keys { section: "[[zones]]", keys: &["name", "hosts", "plan", "origin", "tls"] };
-pub(crate) static TLS: Keys = Keys { section: "tls", keys: &["cert", "key"] };
+    Keys { section: "[[zones]]", keys: &["name", "hosts", "plan", "origin", "tls", "timeouts"] };
+pub(crate) static TLS: Keys = Keys { section: "tls", keys: &["cert", "key", "ocsp"] };
+pub(crate) static TIMEOUTS: Keys = Keys {
+    section: "timeouts",
+    keys: &[
+        "header_timeout",
+        "tls_handshake_timeout",
+        "keep_alive_timeout",
+        "connect_timeout",
+        "response_timeout",
+        "stall_timeout",
+        "min_body_bytes_per_second",
+        "half_closed_timeout",
+        "tunnel_idle_timeout",
+        "tunnel_max_life",
+    ],
+};
 
 /// All of them. A key that is found in the wrong section is looked up here.
-static ALL: [&Keys; 6] = [&ROOT, &PROXY, &AGENT, &PLAN, &ZONE, &TLS];
+static ALL: [&Keys; 7] = [&ROOT, &PROXY, &AGENT, &PLAN, &ZONE, &TLS, &TIMEOUTS];
 
 /// A table whose keys have been checked. A section that the file lacks is an empty one.
 pub(crate) struct Section<'a> {

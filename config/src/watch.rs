@@ -1,4 +1,4 @@
-//! Says when the files of a configuration have changed.
+//! Says when the files of a configuration have changed, those of certificates included.
 //!
 //! Folders are watched, not files: editors rename a new file over the old one, and Kubernetes turns a link to another folder.
 //! Whatever happens there, the stamps of the files decide whether it was a change; so a log or a database in the same folder
@@ -24,7 +24,10 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 
-use crate::{check::list, model::Config};
+use crate::{
+    check::{is_zone_file, list},
+    model::Config,
+};
 
 /// How long nothing must have happened.
 const QUIET: Duration = Duration::from_millis(300);
@@ -150,7 +153,10 @@ impl Files {
         let main = std::path::absolute(config_path).unwrap_or_else(|_| config_path.to_path_buf());
         let zone_folders: BTreeSet<_> =
             config.sources.iter().filter(|source| source.is_dir()).cloned().collect();
-        let in_folder = |path: &Path| path.parent().is_some_and(|parent| zone_folders.contains(parent));
+        // A certificate may lie beside the zone files.
+        let in_folder = |path: &Path| {
+            path.parent().is_some_and(|parent| zone_folders.contains(parent)) && is_zone_file(path)
+        };
         let single =
             config.sources.iter().filter(|source| !zone_folders.contains(*source) && !in_folder(source));
         Self { single: single.cloned().chain([main]).collect(), zone_folders }

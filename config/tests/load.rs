@@ -4,7 +4,9 @@
 use std::{fs, path::Path, time::Duration};
 
 use tempfile::TempDir;
-use weir_config::{Accounting, Config, ForwardedHeaders, HostIndex, HostPattern, KernelLog};
+use weir_config::{
+    Accounting, Config, ForwardedHeaders, HostIndex, HostPattern, KernelLog, Timeouts, TlsVersion,
+};
 
 const MAIN: &str =
     "zones_dir = \"zones.d\"\n[proxy]\nhttp = [\"127.0.0.1:8080\"]\n[plans.free]\nguideline = 500\n";
@@ -46,11 +48,15 @@ fn everything_but_a_listener_has_a_default() {
     assert_eq!(proxy.admin, "127.0.0.1:9465".parse().unwrap());
     assert_eq!((proxy.user.as_str(), proxy.accounting), ("nobody", Accounting::Required));
     assert_eq!(proxy.forwarded, ForwardedHeaders::XForwarded);
-    assert_eq!((proxy.header_timeout, proxy.tls_handshake_timeout), (seconds(10), seconds(10)));
-    assert_eq!((proxy.keep_alive_timeout, proxy.connect_timeout), (seconds(75), seconds(5)));
-    assert_eq!((proxy.response_timeout, proxy.drain_timeout), (seconds(60), seconds(30)));
-    assert_eq!((proxy.stall_timeout, proxy.half_closed_timeout), (seconds(60), seconds(3600)));
-    assert_eq!(proxy.retry_after, seconds(30));
+    assert_eq!((proxy.drain_timeout, proxy.retry_after), (seconds(30), seconds(30)));
+    assert_eq!((proxy.tls_min_version, proxy.default_tls), (TlsVersion::Tls12, None));
+    assert_eq!(*proxy.timeouts, Timeouts::default());
+    let timeouts = Timeouts::default();
+    assert_eq!((timeouts.header, timeouts.tls_handshake), (seconds(10), seconds(10)));
+    assert_eq!((timeouts.keep_alive, timeouts.connect), (seconds(75), seconds(5)));
+    assert_eq!((timeouts.response, timeouts.stall), (seconds(60), seconds(60)));
+    assert_eq!((timeouts.half_closed, timeouts.min_body_bytes_per_second), (seconds(3600), 100));
+    assert_eq!((timeouts.tunnel_idle, timeouts.tunnel_max_life), (Some(seconds(3600)), None));
     let agent = config.agent;
     assert_eq!(agent.admin, "127.0.0.1:9464".parse().unwrap());
     assert_eq!((agent.ledger.as_path(), agent.cgroup), (Path::new("/var/lib/weir/ledger.db"), None));
@@ -74,7 +80,12 @@ fn every_key_reaches_its_field() {
         connect_timeout = "250ms"
         response_timeout = "5s"
         stall_timeout = "6s"
+        min_body_bytes_per_second = 7
         half_closed_timeout = "1d"
+        tunnel_idle_timeout = "none"
+        tunnel_max_life = "2d"
+        tls_min_version = "1.3"
+        default_tls = { cert = "CERT", key = "CERT", ocsp = "x.der" }
         drain_timeout = "0s"
         retry_after = "7s"
         [agent]
@@ -94,17 +105,37 @@ fn every_key_reaches_its_field() {
         hosts = ["Shop.EXAMPLE.", "*.shop.example", "::1"]
         plan = "a.b"
         origin = "http://[::1]/"
+        [zones.timeouts]
+        header_timeout = "8s"
+        tunnel_idle_timeout = "9s"
+        tunnel_max_life = "none"
     "#;
+    // Some file that is there.
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let file = file.as_path();
+    let text = &text.replace("CERT", file.to_str().unwrap());
     let config = Config::parse(text, Path::new("/etc/weir")).unwrap();
     let seconds = Duration::from_secs;
     let proxy = config.proxy;
     assert_eq!((config.instance.as_str(), proxy.http.len(), proxy.user.as_str()), ("edge_1", 2, "weir"));
     assert_eq!((proxy.accounting, proxy.forwarded), (Accounting::Optional, ForwardedHeaders::Both));
-    assert_eq!((proxy.header_timeout, proxy.tls_handshake_timeout), (seconds(1), seconds(2)));
-    assert_eq!((proxy.keep_alive_timeout, proxy.connect_timeout), (seconds(90), Duration::from_millis(250)));
-    assert_eq!((proxy.response_timeout, proxy.drain_timeout), (seconds(5), Duration::ZERO));
-    assert_eq!((proxy.stall_timeout, proxy.half_closed_timeout), (seconds(6), seconds(86_400)));
-    assert_eq!(proxy.retry_after, seconds(7));
+    let timeouts = Timeouts {
+        header: seconds(1),
+        tls_handshake: seconds(2),
+        keep_alive: seconds(90),
+        connect: Duration::from_millis(250),
+        response: seconds(5),
+        stall: seconds(6),
+        min_body_bytes_per_second: 7,
+        half_closed: seconds(86_400),
+        tunnel_idle: None,
+        tunnel_max_life: Some(seconds(172_800)),
+    };
+    assert_eq!(*proxy.timeouts, timeouts);
+    assert_eq!((proxy.drain_timeout, proxy.retry_after), (Duration::ZERO, seconds(7)));
+    assert_eq!(proxy.tls_min_version, TlsVersion::Tls13);
+    let default = proxy.default_tls.unwrap();
+    assert_eq!(default.files(), [file, file, Path::new("/etc/weir/x.der")].map(Path::to_path_buf).each_ref());
     let agent = config.agent;
     assert_eq!((agent.admin, agent.ledger), ("[::1]:1".parse().unwrap(), "/etc/weir/ledger.db".into()));
     assert_eq!(agent.cgroup, Some("/sys/fs/cgroup/edge".into()));
@@ -117,6 +148,9 @@ fn every_key_reaches_its_field() {
     assert_eq!(hosts, ["shop.example", "*.shop.example", "[::1]"]);
     assert_eq!((zone.origin.host.as_str(), zone.origin.port), ("::1", 80));
     assert_eq!(zone.tls, None);
+    let overridden =
+        Timeouts { header: seconds(8), tunnel_idle: Some(seconds(9)), tunnel_max_life: None, ..timeouts };
+    assert_eq!(*zone.timeouts, overridden, "the rest is as in [proxy]");
 }
 
 #[test]
@@ -130,9 +164,10 @@ fn the_example_of_the_reference_is_valid() {
     fs::write(&key, "").unwrap();
     let config = load(&folder).unwrap();
     let tls = config.zones[0].tls.clone().unwrap();
-    assert_eq!((tls.cert, tls.key), (cert, key));
+    let ocsp = folder.path().join("certs/example.com.pem.ocsp");
+    assert_eq!(tls.files(), [&cert, &key, &ocsp]);
     assert_eq!(config.zones[0].plan.abuse_cap, 5000);
-    assert_eq!(config.sources, [folder.path().join("weir.toml")]);
+    assert_eq!(config.sources, [folder.path().join("weir.toml"), key, cert, ocsp], "all of them are watched");
 }
 
 #[test]

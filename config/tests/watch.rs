@@ -125,6 +125,30 @@ fn a_config_map_that_turns_its_link_is_noticed() {
 }
 
 #[test]
+fn the_files_of_certificates_are_watched_wherever_they_lie() {
+    let watched = Watched::new(|folder| {
+        fs::create_dir(folder.join("zones.d")).unwrap();
+        fs::create_dir(folder.join("certs")).unwrap();
+        for name in ["certs/a.pem", "certs/a.key", "zones.d/b.pem", "zones.d/b.key"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let zone = "[[zones]]\nname = \"b\"\nplan = \"p\"\norigin = \"ws://127.0.0.1\"\n\
+                    tls = { cert = \"b.pem\", key = \"b.key\" }\n";
+        fs::write(folder.join("zones.d/b.toml"), zone).unwrap();
+        let default =
+            "default_tls = { cert = \"certs/a.pem\", key = \"certs/a.key\" }\n[plans.p]\nguideline = 1\n";
+        fs::write(folder.join("weir.toml"), format!("{MAIN}{default}")).unwrap();
+    });
+    // The last two are not there yet.
+    for name in ["certs/a.pem", "zones.d/b.key", "certs/a.pem.ocsp", "zones.d/b.pem.ocsp"] {
+        fs::write(watched.path(name), "new").unwrap();
+        watched.noticed_once();
+    }
+    fs::write(watched.path("certs/other.pem"), "new").unwrap();
+    watched.silent();
+}
+
+#[test]
 fn a_dropped_watch_is_silent() {
     let Watched { folder, notices, _watch } = Watched::new(plain);
     drop(_watch);

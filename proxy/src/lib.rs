@@ -31,7 +31,7 @@ pub use observe::{
     counters::{Counter, Counters},
     timing::Timing,
 };
-pub use server::{BindError, Bound, Drained, ReloadError, Running, StartError, bind, check};
+pub use server::{BindError, Bound, Drained, ReloadError, Running, StartError, bind, check, check_reload};
 pub use server::{
     privileges::{Identity, PrivilegeError, drop_privileges},
     routes::RoutesError,

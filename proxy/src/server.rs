@@ -8,11 +8,10 @@ pub(crate) mod privileges;
 pub(crate) mod roster;
 pub(crate) mod routes;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
-use rustls::ServerConfig;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -27,7 +26,7 @@ use crate::{
     downstream::{
         connection::http1 as http1_connection,
         listener::{self, ListenError, Listener},
-        tls,
+        tls::ServerConfigs,
     },
     observe::{
         admin::{self, AdminError, AdminSocket},
@@ -87,7 +86,7 @@ pub(crate) struct Shared {
     pub pool: Pool,
     /// For a request that met a closed connection of the pool.
     pub fresh: Pool,
-    pub tls: Arc<ServerConfig>,
+    pub tls: ServerConfigs,
     pub http1: http1::Builder,
     pub via: Via,
     pub draining: watch::Sender<bool>,
@@ -128,6 +127,23 @@ pub fn check(config: &Config) -> Result<(), RoutesError> {
     Snapshot::build(config, None).map(drop)
 }
 
+/// As [`check`], for a configuration that is to take over from `current`, which is served: certificates whose paths it has
+/// as well need not be sound, as the proxy goes on with those that it has.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_reload(config: &Config, current: &Config) -> Result<(), RoutesError> {
+    let known: HashMap<_, _> = current.zones.iter().map(|zone| (&zone.name, &zone.tls)).collect();
+    let mut changed = config.clone();
+    for zone in changed.zones.iter_mut().filter(|zone| known.get(&zone.name) == Some(&&zone.tls)) {
+        Arc::make_mut(zone).tls = None;
+    }
+    if config.proxy.default_tls == current.proxy.default_tls {
+        changed.proxy.default_tls = None;
+    }
+    check(&changed)
+}
+
 impl Bound {
     /// Begins to serve. Needs a tokio runtime, and the user that the proxy is to be from now on.
     ///
@@ -152,7 +168,7 @@ impl Bound {
             roster: Roster::new(),
             pool: upstream::pool(routes.clone()),
             fresh: upstream::fresh(routes.clone()),
-            tls: tls::server_config(routes.clone())?,
+            tls: ServerConfigs::new(routes.clone())?,
             http1: http1_connection::builder(),
             via: Via::new(),
             draining: watch::Sender::new(false),

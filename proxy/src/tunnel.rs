@@ -14,6 +14,7 @@
 //! its worker: a bulk transfer starves neither the opposite direction nor other tunnels.
 
 mod direction;
+mod lifetime;
 mod scratch;
 pub(crate) mod task;
 #[cfg(test)]

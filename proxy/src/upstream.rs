@@ -206,7 +206,7 @@ impl tower_service::Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let timeout = self.routes.load().settings.connect_timeout;
+        let timeout = self.routes.load().settings.timeouts.connect;
         Box::pin(async move {
             let unusable =
                 || DialError::Resolve(io::Error::new(io::ErrorKind::InvalidInput, "no host and port"));

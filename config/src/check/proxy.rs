@@ -1,10 +1,10 @@
 //! `[proxy]`.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{MILLISECOND, WEEK, listeners::Listeners, plans::source_cap};
+use super::{WEEK, listeners::Listeners, plans::source_cap, timeouts, tls};
 use crate::{
-    model::{Accounting, ForwardedHeaders, Proxy},
+    model::{Accounting, ForwardedHeaders, Proxy, Timeouts, TlsVersion},
     raw::{Section, Value},
 };
 
@@ -18,6 +18,7 @@ const FORWARDED: [(&str, ForwardedHeaders); 4] = [
 ];
 
 const DEFAULT_ADMIN: &str = "127.0.0.1:9465";
+const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
 
 pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
     let http = listeners.list(section, "http");
@@ -30,7 +31,6 @@ pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
         }
     }
     let admin = listeners.one(section, "admin", DEFAULT_ADMIN);
-    let duration = |key, default| duration(section, key, MILLISECOND..=WEEK, Duration::from_secs(default));
     Proxy {
         http,
         https,
@@ -47,19 +47,13 @@ pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
             .get("forwarded")
             .and_then(|v| v.choice(&FORWARDED))
             .unwrap_or(ForwardedHeaders::XForwarded),
-        header_timeout: duration("header_timeout", 10),
-        tls_handshake_timeout: duration("tls_handshake_timeout", 10),
-        keep_alive_timeout: duration("keep_alive_timeout", 75),
-        connect_timeout: duration("connect_timeout", 5),
-        response_timeout: duration("response_timeout", 60),
-        stall_timeout: duration("stall_timeout", 60),
-        half_closed_timeout: duration("half_closed_timeout", 3600),
-        drain_timeout: self::duration(
-            section,
-            "drain_timeout",
-            Duration::ZERO..=WEEK,
-            Duration::from_secs(30),
-        ),
+        timeouts: Arc::new(timeouts::read(section, &Timeouts::default())),
+        tls_min_version: section
+            .get("tls_min_version")
+            .and_then(|v| v.choice(&TLS_VERSIONS))
+            .unwrap_or(TlsVersion::Tls12),
+        default_tls: section.get("default_tls").and_then(|value| tls::read(&value)),
+        drain_timeout: duration(section, "drain_timeout", Duration::ZERO..=WEEK, Duration::from_secs(30)),
         retry_after: retry_after(section),
         source_cap: source_cap(section),
     }

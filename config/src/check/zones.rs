@@ -2,21 +2,22 @@
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
-    path::PathBuf,
     sync::Arc,
 };
 
-use super::{origin, plans::Plans};
+use super::{origin, plans::Plans, timeouts, tls};
 use crate::{
-    model::{HostPattern, Origin, OriginScheme, Plan, PlanName, Tls, Zone, ZoneName},
+    model::{HostPattern, Origin, OriginScheme, Plan, PlanName, Timeouts, Zone, ZoneName},
     nearest::nearest,
-    raw::{Section, TLS, Value, ZONE},
+    raw::{Section, TIMEOUTS, Value, ZONE},
     source::Place,
 };
 
 /// The zones read so far.
 pub(super) struct Zones<'p> {
     plans: &'p Plans,
+    /// `[proxy]`'s.
+    timeouts: Arc<Timeouts>,
     by_name: BTreeMap<ZoneName, (Arc<Zone>, Place)>,
     hosts: HashMap<HostPattern, Place>,
     any_tls: bool,
@@ -25,8 +26,8 @@ pub(super) struct Zones<'p> {
 }
 
 impl<'p> Zones<'p> {
-    pub fn new(plans: &'p Plans) -> Self {
-        Self { plans, by_name: BTreeMap::new(), hosts: HashMap::new(), any_tls: false, count: 0 }
+    pub fn new(plans: &'p Plans, timeouts: Arc<Timeouts>) -> Self {
+        Self { plans, timeouts, by_name: BTreeMap::new(), hosts: HashMap::new(), any_tls: false, count: 0 }
     }
 
     /// Reads the `[[zones]]` of a file.
@@ -59,7 +60,9 @@ impl<'p> Zones<'p> {
         let hosts = if twice { Vec::new() } else { self.hosts(section, named.as_ref()) };
         let plan = self.plan(section);
         let origin = section.required("origin", "\"ws://127.0.0.1:9001\"").and_then(|value| origin(&value));
-        let tls = section.get("tls").and_then(|value| tls(&value));
+        let tls = section.get("tls").and_then(|value| tls::read(&value));
+        let timeouts = section.get("timeouts").and_then(|value| value.section(&TIMEOUTS));
+        let timeouts = timeouts.map(|section| Arc::new(timeouts::read(&section, &self.timeouts)));
         self.any_tls |= section.get("tls").is_some();
 
         let Some((name, value)) = named.filter(|_| !twice) else { return };
@@ -69,6 +72,7 @@ impl<'p> Zones<'p> {
             plan: plan.unwrap_or_else(no_plan),
             origin: origin.unwrap_or_else(no_origin),
             tls,
+            timeouts: timeouts.unwrap_or_else(|| self.timeouts.clone()),
         };
         self.by_name.insert(name, (Arc::new(zone), value.at().place()));
     }
@@ -160,28 +164,6 @@ fn name(value: &Value<'_>) -> Option<ZoneName> {
 fn origin(value: &Value<'_>) -> Option<Origin> {
     let text = value.text("\"ws://127.0.0.1:9001\"")?;
     origin::parse(text).map_err(|problem| value.problem(problem)).ok()
-}
-
-fn tls(value: &Value<'_>) -> Option<Tls> {
-    let section = value.section(&TLS)?;
-    let cert =
-        section.required("cert", "\"certs/example.com.pem\"").and_then(|value| pem(&value, "certificate"));
-    let key = section.required("key", "\"certs/example.com.key\"").and_then(|value| pem(&value, "key"));
-    Some(Tls { cert: cert?, key: key? })
-}
-
-fn pem(value: &Value<'_>, what: &str) -> Option<PathBuf> {
-    let path = value.path("\"certs/example.com.pem\"")?;
-    let why = match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.is_file() => return Some(path),
-        Ok(_) => "it is not a file".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    value.fault(
-        format!("the {what} {} cannot be read: {why}", path.display()),
-        "put the PEM file there, or correct the path; a relative one begins at the folder of this file",
-    );
-    None
 }
 
 /// Stands in until the report refuses the configuration.

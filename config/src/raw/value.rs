@@ -115,11 +115,20 @@ impl<'a> Value<'a> {
 
     /// A duration within a range.
     pub fn duration(&self, range: RangeInclusive<Duration>, example: Duration) -> Option<Duration> {
+        self.duration_or(range, example, "")
+    }
+
+    fn duration_or(
+        &self,
+        range: RangeInclusive<Duration>,
+        example: Duration,
+        other: &str,
+    ) -> Option<Duration> {
         let example = format!("\"{}\"", humantime::format_duration(example));
         let DeValue::String(text) = self.value else {
             return self.mistyped("a string with a number and a unit", &example);
         };
-        let remedy = format!("for example {} = {example}; units are ms, s, m, h, d", self.name);
+        let remedy = format!("for example {} = {example}; units are ms, s, m, h, d{other}", self.name);
         match humantime::parse_duration(text) {
             Ok(duration) if range.contains(&duration) => return Some(duration),
             Ok(_) => {
@@ -135,6 +144,18 @@ impl<'a> Value<'a> {
             }
         }
         None
+    }
+
+    /// A duration within a range, or `"none"`.
+    pub fn duration_or_none(
+        &self,
+        range: RangeInclusive<Duration>,
+        example: Duration,
+    ) -> Option<Option<Duration>> {
+        match self.value {
+            DeValue::String(text) if text == "none" => Some(None),
+            _ => self.duration_or(range, example, ", or \"none\"").map(Some),
+        }
     }
 
     /// One of a few words.

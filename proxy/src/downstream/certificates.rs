@@ -1,13 +1,17 @@
-//! A zone's certificate chain and key, read from PEM files and checked against each other.
+//! A zone's certificate chain and key, read from PEM files and checked against each other, and its OCSP response.
 //!
 //! Files that look unchanged (device, inode, size, change time) are not read again: a reload of many zones is cheap, and keys
-//! that only root may read stay usable after the proxy has become another user.
+//! that only root may read stay usable after the proxy has become another user. A handshake keeps what it began with, so a
+//! renewal touches no connection.
+
+mod ocsp;
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use rustls::{crypto::CryptoProvider, sign::CertifiedKey};
@@ -15,7 +19,10 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
+use tracing::{error, warn};
 use weir_config::Tls;
+
+use ocsp::Staple;
 
 /// Why a zone's certificate or key cannot be used. Names the file.
 #[derive(Debug, thiserror::Error)]
@@ -42,29 +49,21 @@ fn remedy(error: &io::Error) -> &'static str {
 /// A loaded pair, and what its files looked like.
 #[derive(Clone)]
 pub(crate) struct Certificate {
-    pub key: Arc<CertifiedKey>,
-    seen: Option<Seen>,
-}
-
-/// The state of both files; equal states mean equal contents.
-#[derive(Clone, PartialEq, Eq)]
-struct Seen {
+    key: Arc<CertifiedKey>,
+    /// The same with an OCSP response, and until when that holds.
+    stapled: Option<(Arc<CertifiedKey>, SystemTime)>,
     files: Tls,
-    states: [FileState; 2],
+    seen: Option<[FileState; 2]>,
+    seen_staple: Option<FileState>,
 }
 
+/// The state of a file; equal states mean equal contents.
 #[derive(Clone, PartialEq, Eq)]
 struct FileState {
     device: u64,
     inode: u64,
     bytes: u64,
     changed: (i64, i64),
-}
-
-impl Seen {
-    fn now(files: &Tls) -> Option<Self> {
-        Some(Self { files: files.clone(), states: [FileState::of(&files.cert)?, FileState::of(&files.key)?] })
-    }
 }
 
 impl FileState {
@@ -80,19 +79,68 @@ impl FileState {
 }
 
 impl Certificate {
-    /// Reads the pair, or takes `known` if it is of the same, unchanged files.
+    /// Reads the pair, or takes what is `known` of the same, unchanged files. An OCSP response that cannot be stapled is no
+    /// fault, but is warned of.
     pub fn load(files: &Tls, known: Option<&Self>) -> Result<Self, CertificateError> {
+        let known = known.filter(|known| known.files == *files);
         // Before reading, so that a change meanwhile is seen as a change by the next load.
-        let seen = Seen::now(files);
-        if let Some(known) = known.filter(|known| seen.is_some() && known.seen == seen) {
-            return Ok(known.clone());
+        let seen = FileState::of(&files.cert).zip(FileState::of(&files.key)).map(|(cert, key)| [cert, key]);
+        let seen_staple = FileState::of(&files.ocsp);
+        let same = known.filter(|known| seen.is_some() && known.seen == seen);
+        let key = match same {
+            Some(known) if known.seen_staple == seen_staple => return Ok(known.clone()),
+            Some(known) => known.key.clone(),
+            None => Arc::new(read_pair(files)?),
+        };
+        let stapled = staple(&key, &files.ocsp);
+        Ok(Self { key, stapled, files: files.clone(), seen, seen_staple })
+    }
+
+    /// As [`load`](Self::load), but if the files of `known` are not sound any more it stays in force, and that is logged:
+    /// whoever renews a pair writes one file after the other. `whose` is for the log.
+    pub fn renew(
+        files: &Tls,
+        known: Option<&Self>,
+        whose: &dyn fmt::Display,
+    ) -> Result<Self, CertificateError> {
+        let known = known.filter(|known| known.files.cert == files.cert && known.files.key == files.key);
+        match (Self::load(files, known), known) {
+            (Err(error), Some(known)) => {
+                error!(%error, "the certificate of {whose} is not renewed: the one before stays in force");
+                Ok(known.clone())
+            }
+            (loaded, _) => loaded,
         }
-        let chain = read_chain(&files.cert)?;
-        let key = read_key(&files.key)?;
-        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|source| {
-            CertificateError::Unusable { cert: files.cert.clone(), key: files.key.clone(), source }
-        })?;
-        Ok(Self { key: Arc::new(key), seen })
+    }
+
+    /// What a handshake at this time is done with.
+    pub fn at(&self, now: SystemTime) -> &Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((stapled, until)) if now < *until => stapled,
+            _ => &self.key,
+        }
+    }
+}
+
+fn read_pair(files: &Tls) -> Result<CertifiedKey, CertificateError> {
+    let chain = read_chain(&files.cert)?;
+    let key = read_key(&files.key)?;
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|source| CertificateError::Unusable {
+        cert: files.cert.clone(),
+        key: files.key.clone(),
+        source,
+    })
+}
+
+fn staple(key: &CertifiedKey, path: &Path) -> Option<(Arc<CertifiedKey>, SystemTime)> {
+    let leaf = key.cert.first()?;
+    match Staple::load(path, leaf, SystemTime::now()) {
+        Ok(staple) => staple
+            .map(|Staple { der, until }| (Arc::new(CertifiedKey { ocsp: Some(der), ..key.clone() }), until)),
+        Err(error) => {
+            warn!(%error, "the OCSP response in {} is not stapled", path.display());
+            None
+        }
     }
 }
 
@@ -136,7 +184,8 @@ mod tests {
         fn of(host: &str) -> Self {
             let dir = tempfile::tempdir().expect("a folder");
             let made = rcgen::generate_simple_self_signed([host.to_owned()]).expect("a certificate");
-            let tls = Tls { cert: dir.path().join("a.pem"), key: dir.path().join("a.key") };
+            let path = |name: &str| dir.path().join(name);
+            let tls = Tls { cert: path("a.pem"), key: path("a.key"), ocsp: path("a.pem.ocsp") };
             fs::write(&tls.cert, made.cert.pem()).expect("written");
             fs::write(&tls.key, made.signing_key.serialize_pem()).expect("written");
             Self { dir, tls }
@@ -161,13 +210,48 @@ mod tests {
         assert_ne!(first.key.cert, changed.key.cert);
     }
 
+    /// Has openssl respond for the certificate, for a day from now.
+    fn respond(files: &Files) {
+        let openssl = |args: &[&str]| {
+            let run = std::process::Command::new("openssl").args(args).current_dir(files.dir.path()).output();
+            String::from_utf8(run.expect("openssl is needed for this test").stdout).expect("text")
+        };
+        let serial = openssl(&["x509", "-in", "a.pem", "-noout", "-serial"]);
+        let serial = serial.trim().trim_start_matches("serial=");
+        let index = format!("V\t491231235959Z\t\t{serial}\tunknown\t/CN=a\n");
+        fs::write(files.dir.path().join("index"), index).expect("written");
+        let serial = format!("0x{serial}");
+        let (pair, how) = (["-rsigner", "a.pem", "-rkey", "a.key"], ["-noverify", "-ndays", "1"]);
+        let asked = ["-index", "index", "-CA", "a.pem", "-issuer", "a.pem", "-serial", &serial];
+        openssl(&[&["ocsp", "-respout", "a.pem.ocsp"][..], &asked, &pair, &how].concat());
+    }
+
+    #[test]
+    fn a_response_is_stapled_until_its_time_is_over_and_may_come_without_a_new_pair() {
+        let day = std::time::Duration::from_secs(24 * 3600);
+        let files = Files::of("a.example");
+        let bare = Certificate::load(&files.tls, None).expect("loads");
+        respond(&files);
+        let stapled = Certificate::load(&files.tls, Some(&bare)).expect("loads");
+        assert!(Arc::ptr_eq(&bare.key, &stapled.key), "the pair is not read again");
+        let (now, later) = (SystemTime::now(), SystemTime::now() + day * 2);
+        assert!(stapled.at(now).ocsp.is_some() && stapled.at(later).ocsp.is_none());
+        let leaf = &bare.key.cert[0];
+        let load = |at| Staple::load(&files.tls.ocsp, leaf, at).map(|staple| staple.is_some());
+        assert!(load(now).expect("good"));
+        assert!(load(later).is_err() && load(now - day).is_err(), "its time is not now");
+        fs::remove_file(&files.tls.ocsp).expect("removed");
+        let gone = Certificate::load(&files.tls, Some(&stapled)).expect("loads");
+        assert!(gone.at(now).ocsp.is_none());
+    }
+
     #[test]
     fn a_fault_names_its_file() {
         let files = Files::of("a.example");
         let missing = Tls { cert: files.dir.path().join("none.pem"), ..files.tls.clone() };
         assert!(error(&missing).contains("none.pem"));
 
-        let swapped = Tls { cert: files.tls.key.clone(), key: files.tls.cert.clone() };
+        let swapped = Tls { cert: files.tls.key.clone(), key: files.tls.cert.clone(), ..files.tls.clone() };
         assert!(error(&swapped).contains("a.key has no certificate"));
         let no_key = Tls { key: files.tls.cert.clone(), ..files.tls.clone() };
         assert!(error(&no_key).contains("a.pem has no private key"));

@@ -19,8 +19,9 @@ use weir_config::Zone;
 use crate::{
     accounting::books::{Admission, Books},
     downstream::{
+        pace::Limits,
         stream::{ClientStream, Transport},
-        tls,
+        tls::{self, Accepted},
     },
     request::{forwarded::Scheme, service::Client},
     server::{Shared, roster::Entry},
@@ -61,15 +62,19 @@ pub(crate) async fn run(
     let peer_end = stream.peer();
     match scheme {
         Scheme::Http => {
-            let client = Client { address: peer, scheme, zone: None, books, peer: peer_end };
+            let limits = Limits::new(shared.routes.load().settings.timeouts.clone());
+            let client = Client { address: peer, scheme, zone: None, books, peer: peer_end, limits };
             http1::serve(stream, client, &shared).await;
         }
         Scheme::Https => match tls::accept(stream, &books, &shared).await {
-            Ok((stream, route)) => {
+            Ok(Accepted { stream, route }) => {
                 shared.counters.shook_hands(stream.get_ref().1.protocol_version(), accepted.elapsed());
-                let zone = Some(route.zone.name.clone());
-                drop(route);
-                let client = Client { address: peer, scheme, zone, books, peer: peer_end };
+                let limits = Limits::new(match &route {
+                    Some(route) => route.zone.timeouts.clone(),
+                    None => shared.routes.load().settings.timeouts.clone(),
+                });
+                let zone = route.filter(|route| route.has_certificate()).map(|route| route.zone.name.clone());
+                let client = Client { address: peer, scheme, zone, books, peer: peer_end, limits };
                 http1::serve(stream, client, &shared).await;
             }
             Err(error) => {
@@ -89,6 +94,5 @@ fn open_tunnel<T: Transport>(
     let Switched { upstream, from_upstream, zone, admission } = switched;
     admission.keep();
     let tunnel = Tunnel::new(downstream, from_downstream, upstream, from_upstream);
-    let half_closed = shared.routes.load().settings.half_closed_timeout;
-    shared.roster.spawn(|entry| Task::new(tunnel, half_closed, zone, shared.counters.clone(), entry));
+    shared.roster.spawn(|entry| Task::new(tunnel, zone, shared.counters.clone(), entry));
 }

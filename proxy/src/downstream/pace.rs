@@ -8,13 +8,14 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use weir_config::Timeouts;
 
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,24 @@ impl Mark {
     /// No request has begun yet.
     pub fn is_first(self) -> bool {
         self.0 == 0
+    }
+}
+
+/// The time limits that a connection has: the host's, then those of the zone that it spoke to last.
+#[derive(Debug)]
+pub(crate) struct Limits(Mutex<Arc<Timeouts>>);
+
+impl Limits {
+    pub fn new(timeouts: Arc<Timeouts>) -> Self {
+        Self(Mutex::new(timeouts))
+    }
+
+    pub fn now(&self) -> Arc<Timeouts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn keep_to(&self, timeouts: &Arc<Timeouts>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(timeouts);
     }
 }
 

@@ -67,7 +67,7 @@ async fn exchange(
     request: Request<Upload>,
     progress: &Progress,
 ) -> Result<Response<Incoming>, Reason> {
-    let limit = routed.snapshot.settings.response_timeout;
+    let limit = routed.route.zone.timeouts.response;
     let mut response = pin!(send(routed, request));
     let mut timer = pin!(sleep_until(progress.last() + limit));
     loop {

@@ -10,6 +10,7 @@ use crate::{
     accounting::books::{Books, Turned},
     downstream::{
         connection::Switch,
+        pace::Limits,
         stream::{Descriptor, Peer},
     },
     observe::{outcome::Pending, rare::Rarely},
@@ -35,10 +36,21 @@ use crate::{
 pub(crate) struct Client {
     pub address: SocketAddr,
     pub scheme: Scheme,
-    /// The zone that the TLS handshake named.
+    /// The zone that the TLS handshake named, if it has a certificate of its own.
     pub zone: Option<ZoneName>,
     pub books: Books,
     pub peer: Peer,
+    pub limits: Limits,
+}
+
+impl Client {
+    /// Whether the connection is for this zone. One by the default certificate is for all zones that have no other.
+    fn may_ask(&self, route: &Route) -> bool {
+        match &self.zone {
+            Some(zone) => *zone == route.zone.name,
+            None => self.scheme == Scheme::Http || !route.has_certificate(),
+        }
+    }
 }
 
 /// Why a request gets no answer of an origin.
@@ -92,7 +104,7 @@ impl Routed<'_> {
         &self,
         on_socket: impl Fn(&Arc<Descriptor>) -> Result<A, E>,
     ) -> Result<(Stream, A), Unconnected<E>> {
-        self.route.origin.dial(self.snapshot.settings.connect_timeout, on_socket).await
+        self.route.origin.dial(self.route.zone.timeouts.connect, on_socket).await
     }
 
     /// Tells the origin about the client, as configured, and about this proxy.
@@ -114,6 +126,10 @@ pub(crate) struct Requests {
 impl Requests {
     pub fn new(client: Client, shared: Arc<Shared>) -> Self {
         Self { client, shared }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Answers a request. If it becomes a WebSocket, the origin's side of it is left in `switch`.
@@ -161,9 +177,10 @@ impl Requests {
         let client = &self.client;
         let target = Target::of(&request, client.scheme)?;
         let route = snapshot.find(&target.host).ok_or(Reason::HostUnknown)?;
-        if client.zone.as_ref().is_some_and(|zone| *zone != route.zone.name) {
+        if !client.may_ask(route) {
             return Err(Reason::HostNotOfConnection.into());
         }
+        client.limits.keep_to(&route.zone.timeouts);
         pending.route = Some(route.clone());
         if self.shared.via.is_loop(request.headers()) {
             return Err(Stop::Refused(Refused::of(Reason::Loop, &route.zone)));

@@ -80,13 +80,13 @@ pub(crate) async fn serve(
 
 /// Dials the origin and waits for its answer, within the time limits.
 async fn ask(routed: &Routed<'_>, request: Request<Content>) -> Result<(Response<Incoming>, Answered), Stop> {
-    let (route, settings) = (routed.route, &routed.snapshot.settings);
+    let (route, timeouts) = (routed.route, &routed.route.zone.timeouts);
     let dialled = routed.dial(|_| Ok::<_, Infallible>(())).await;
     let (stream, ()) = dialled.map_err(|Unconnected::Dial(error)| {
         debug!(zone = %route.zone.name, %error, "no connection to the origin");
         routed.refused(error.reason())
     })?;
-    let offered = timeout(settings.response_timeout, offer(stream, prepare(routed, request))).await;
+    let offered = timeout(timeouts.response, offer(stream, prepare(routed, request))).await;
     let offered = offered.map_err(|_| routed.refused(Reason::OriginResponseTimeout))?;
     offered.map_err(|error| {
         debug!(zone = %route.zone.name, %error, "the origin did not answer an upgrade");

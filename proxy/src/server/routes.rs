@@ -3,7 +3,7 @@
 //! A snapshot is built completely, certificates read and parsed, before it takes effect: what fails leaves the old one. A
 //! request keeps the snapshot that it began with; a tunnel needs none.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
 
 use rustls::sign::CertifiedKey;
 use weir_common::zone::ZoneKey;
@@ -26,15 +26,25 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    pub fn certified_key(&self) -> Option<&Arc<CertifiedKey>> {
-        self.certificate.as_ref().map(|certificate| &certificate.key)
+    /// It has a certificate of its own, so that its connections are for no other zone.
+    pub fn has_certificate(&self) -> bool {
+        self.certificate.is_some()
     }
+}
+
+/// What a handshake is done with.
+pub(crate) enum Named<'a> {
+    /// The zone of the name, if it has one of its own, or else `default_tls`.
+    Zone(&'a Arc<Route>),
+    /// No name, and `default_tls`: the zone is the one of each request's host.
+    Nobody,
 }
 
 /// A configuration in the form that requests need.
 pub(crate) struct Snapshot {
     index: HostIndex,
     routes: HashMap<ZoneName, Arc<Route>>,
+    default_certificate: Option<Certificate>,
     /// `[proxy]`. Its listeners and its user are those of the start.
     pub settings: Proxy,
 }
@@ -48,17 +58,29 @@ pub enum RoutesError {
         "zone {zone}: the origin's host {host:?} cannot stand in a URL: write a DNS name or an IP address"
     )]
     Origin { zone: ZoneName, host: String },
+    #[error("`default_tls` of [proxy]: {0}")]
+    DefaultCertificate(#[source] Box<CertificateError>),
 }
 
 impl Snapshot {
-    /// Builds the routes of a configuration. Certificates whose files have not changed are taken from `previous`.
+    /// Builds the routes of a configuration. Certificates whose files have not changed are taken from `previous`, and those
+    /// whose files are not sound any more.
     pub fn build(config: &Config, previous: Option<&Self>) -> Result<Self, RoutesError> {
         let mut routes = HashMap::with_capacity(config.zones.len());
         for zone in &config.zones {
             let known = previous.and_then(|previous| previous.routes.get(&zone.name)).map(Arc::as_ref);
             routes.insert(zone.name.clone(), Arc::new(Route::build(zone, known)?));
         }
-        Ok(Self { index: HostIndex::new(&config.zones), routes, settings: config.proxy.clone() })
+        let known = previous.and_then(|previous| previous.default_certificate.as_ref());
+        let default = config.proxy.default_tls.as_ref();
+        let default = default.map(|tls| Certificate::renew(tls, known, &"`default_tls`")).transpose();
+        Ok(Self {
+            index: HostIndex::new(&config.zones),
+            routes,
+            default_certificate: default
+                .map_err(|source| RoutesError::DefaultCertificate(Box::new(source)))?,
+            settings: config.proxy.clone(),
+        })
     }
 
     /// The route of a host as it comes in a Host header or SNI.
@@ -68,6 +90,26 @@ impl Snapshot {
 
     pub fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.values()
+    }
+
+    /// What a handshake for `name` is done with; `None` if it cannot be done.
+    pub fn named(&self, name: Option<&str>) -> Option<Named<'_>> {
+        let has_default = self.default_certificate.is_some();
+        match name {
+            Some(name) => {
+                self.find(name).filter(|route| route.has_certificate() || has_default).map(Named::Zone)
+            }
+            None => has_default.then_some(Named::Nobody),
+        }
+    }
+
+    /// The certificate of [`named`](Self::named).
+    pub fn certified_key(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let own = match self.named(name)? {
+            Named::Zone(route) => route.certificate.as_ref(),
+            Named::Nobody => None,
+        };
+        Some(own.or(self.default_certificate.as_ref())?.at(SystemTime::now()).clone())
     }
 
     pub fn zones(&self) -> usize {
@@ -81,9 +123,9 @@ impl Route {
         let requests = known.map(|known| known.requests.clone()).unwrap_or_default();
         let known = known.and_then(|known| known.certificate.as_ref());
         let certificate =
-            zone.tls.as_ref().map(|tls| Certificate::load(tls, known)).transpose().map_err(|source| {
-                RoutesError::Certificate { zone: zone.name.clone(), source: Box::new(source) }
-            })?;
+            zone.tls.as_ref().map(|tls| Certificate::renew(tls, known, &zone.name)).transpose().map_err(
+                |source| RoutesError::Certificate { zone: zone.name.clone(), source: Box::new(source) },
+            )?;
         let origin = Origin::new(&zone.origin.host, zone.origin.port)
             .ok_or_else(|| RoutesError::Origin { zone: zone.name.clone(), host: zone.origin.host.clone() })?;
         Ok(Self { zone: zone.clone(), key: ZoneKey::of(zone.name.as_str()), origin, requests, certificate })

@@ -5,13 +5,17 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tracing::debug;
 use weir_config::Zone;
 
-use super::{Side, Tunnel, TunnelError, watch::Watch};
+use super::{
+    Side, Tunnel, TunnelError,
+    lifetime::{Expired, Lifetime},
+    watch::Watch,
+};
 use crate::{
     downstream::stream::Transport,
     observe::{counters::Counters, outcome::TunnelEnd},
@@ -25,7 +29,7 @@ pub(crate) struct Task<D, U> {
     live: Live,
     opened: Instant,
     watch: Option<Box<Watch>>,
-    half_closed_timeout: Duration,
+    lifetime: Lifetime,
     _entry: Entry,
 }
 
@@ -45,24 +49,27 @@ impl Drop for Live {
 }
 
 impl<D: Transport, U: Transport> Task<D, U> {
-    /// A half-closed tunnel ends when nothing has moved for `half_closed_timeout`, or up to twice that.
-    pub fn new(
-        tunnel: Tunnel<D, U>,
-        half_closed_timeout: Duration,
-        zone: Arc<Zone>,
-        counters: Arc<Counters>,
-        entry: Entry,
-    ) -> Self {
+    /// The tunnel has the time limits that its zone has now.
+    pub fn new(tunnel: Tunnel<D, U>, zone: Arc<Zone>, counters: Arc<Counters>, entry: Entry) -> Self {
         counters.tunnels.add(1);
         counters.tunnels_live.add(1);
         Self {
             tunnel,
+            lifetime: Lifetime::new(&zone.timeouts),
             live: Live { zone, counters, end: TunnelEnd::Drain },
             opened: Instant::now(),
             watch: None,
-            half_closed_timeout,
             _entry: entry,
         }
+    }
+
+    /// Both sides are closed as they are when a drain has to end them.
+    fn expired(&mut self, expired: Expired) {
+        self.live.end = TunnelEnd::Timeout;
+        let (up_bytes, down_bytes) = self.tunnel.moved();
+        let zone = self.live.zone.name.as_str();
+        let seconds = self.opened.elapsed().as_secs_f64();
+        debug!(zone, up_bytes, down_bytes, seconds, reason = expired.as_str(), "tunnel expired");
     }
 
     fn ended(&mut self, end: Result<(), TunnelError>) {
@@ -106,14 +113,17 @@ impl<D: Transport, U: Transport> Future for Task<D, U> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
-        let end = match Pin::new(&mut task.tunnel).poll(cx) {
-            Poll::Ready(end) => end,
-            Poll::Pending => {
-                let limit = task.half_closed_timeout;
-                Err(ready!(Watch::poll(&mut task.watch, &task.tunnel, limit, cx)))
-            }
-        };
-        task.ended(end);
+        if let Poll::Ready(end) = Pin::new(&mut task.tunnel).poll(cx) {
+            task.ended(end);
+            return Poll::Ready(());
+        }
+        if let Poll::Ready(expired) = task.lifetime.poll(task.tunnel.moved(), cx) {
+            task.expired(expired);
+            return Poll::Ready(());
+        }
+        let limit = task.live.zone.timeouts.half_closed;
+        let error = ready!(Watch::poll(&mut task.watch, &task.tunnel, limit, cx));
+        task.ended(Err(error));
         Poll::Ready(())
     }
 }

@@ -9,10 +9,12 @@ use std::{
     fmt::Write as _,
     fs,
     net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::Arc,
     time::Duration,
 };
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use weir_config::Config;
@@ -100,6 +102,48 @@ impl Setup {
         self = self.zone(name, origin);
         writeln!(self.zones, "tls = {{ cert = {cert:?}, key = {key:?} }}").expect("written");
         self
+    }
+
+    /// Adds a line to the zone that was added last.
+    pub fn line(mut self, line: &str) -> Self {
+        writeln!(self.zones, "{line}").expect("written");
+        self
+    }
+
+    /// A certificate of its own for zones without one.
+    pub fn default_tls(mut self, names: &[&str]) -> Self {
+        let (cert, key) = Self::pair(names);
+        self.write("default.pem", &cert);
+        self.write("default.key", &key);
+        self.roots.push(CertificateDer::from_pem_slice(cert.as_bytes()).expect("a certificate"));
+        self.setting("default_tls = { cert = \"default.pem\", key = \"default.key\" }")
+    }
+
+    /// A certificate and its key, in PEM.
+    pub fn pair(names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    /// Where relative paths begin.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir.path().join(name), text).expect("written");
+    }
+
+    /// A TLS client that trusts the zones' certificates.
+    pub fn trusting(&self) -> Arc<rustls::ClientConfig> {
+        raw::tls_config(&self.roots)
+    }
+
+    /// A TLS client that trusts the certificates of files.
+    pub fn trusting_files(&self, names: &[&str]) -> Arc<rustls::ClientConfig> {
+        let root = |name: &&str| CertificateDer::from_pem_file(self.dir.path().join(name)).expect("a file");
+        raw::tls_config(&names.iter().map(root).collect::<Vec<_>>())
     }
 
     pub fn config(&self) -> Config {

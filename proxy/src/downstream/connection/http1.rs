@@ -56,11 +56,11 @@ pub(super) async fn serve<T: Transport>(stream: T, client: Client, shared: &Arc<
     let switch = Switch::default();
     let peer = client.address;
     let requests = Arc::new(Requests::new(client, shared.clone()));
-    let service = HttpService { requests, pace: pace.clone(), switch: switch.clone() };
+    let service = HttpService { requests: requests.clone(), pace: pace.clone(), switch: switch.clone() };
     let io = TokioIo::new(Paced::new(stream, pace.clone()));
     let mut http = shared.http1.serve_connection(io, service);
 
-    let end = drive(&mut http, &pace, shared).await;
+    let end = drive(&mut http, &pace, &requests, shared).await;
     let error = match end {
         End::TimedOut => {
             shared.counters.timed_out.add(1);
@@ -102,15 +102,13 @@ pub(super) async fn serve<T: Transport>(stream: T, client: Client, shared: &Arc<
 async fn drive<T: Transport>(
     http: &mut http1::Connection<TokioIo<Paced<T>>, HttpService>,
     pace: &Pace,
+    requests: &Requests,
     shared: &Shared,
 ) -> End {
-    let (header_timeout, keep_alive_timeout, stall_timeout) = {
-        let settings = &shared.routes.load().settings;
-        (settings.header_timeout, settings.keep_alive_timeout, settings.stall_timeout)
-    };
+    let limits = &requests.client().limits;
     let mut moves = pace.moves();
     let mut armed = pace.mark();
-    let mut timer = pin!(sleep_until(Instant::now() + header_timeout));
+    let mut timer = pin!(sleep_until(Instant::now() + limits.now().header));
     let mut draining = shared.draining.subscribe();
     let mut drain = pin!(draining.wait_for(|draining| *draining));
     let mut drained = false;
@@ -119,7 +117,7 @@ async fn drive<T: Transport>(
         if !drained && drain.as_mut().poll(cx).is_ready() {
             drained = true;
             if armed.is_first() {
-                timer.as_mut().reset(Instant::now() + DRAIN_GRACE.min(header_timeout));
+                timer.as_mut().reset(Instant::now() + DRAIN_GRACE.min(limits.now().header));
             }
         }
         if drained && !armed.is_first() {
@@ -134,11 +132,11 @@ async fn drive<T: Transport>(
             armed = mark;
             match mark.phase() {
                 Phase::Served => {}
-                Phase::Head => timer.as_mut().reset(Instant::now() + header_timeout),
-                Phase::Idle => timer.as_mut().reset(Instant::now() + keep_alive_timeout),
+                Phase::Head => timer.as_mut().reset(Instant::now() + limits.now().header),
+                Phase::Idle => timer.as_mut().reset(Instant::now() + limits.now().keep_alive),
                 Phase::Answered => {
                     moves = pace.moves();
-                    timer.as_mut().reset(Instant::now() + stall_timeout);
+                    timer.as_mut().reset(Instant::now() + limits.now().stall);
                 }
             }
             if drained && first {
@@ -154,7 +152,7 @@ async fn drive<T: Transport>(
             }
             // A look at each end of a time rather than a timer that is set with every write.
             moves = pace.moves();
-            timer.as_mut().reset(Instant::now() + stall_timeout);
+            timer.as_mut().reset(Instant::now() + limits.now().stall);
         }
         Poll::Pending
     })

@@ -1,0 +1,116 @@
+//! Time limits: each zone has its own, and a connection has those of the zone that it speaks to.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{
+    Setup,
+    origin::{SWITCH, mirror, origin, reflect},
+    raw::{Raw, status},
+    until,
+};
+
+fn get(host: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")
+}
+
+/// An origin that never answers.
+async fn silent() -> std::net::SocketAddr {
+    origin(|mut raw| async move {
+        raw.rest().await.ok();
+    })
+    .await
+    .0
+}
+
+#[tokio::test]
+async fn a_zone_has_its_own_limits_and_the_others_those_of_the_host() {
+    let (answers, _) = reflect().await;
+    let setup = Setup::new()
+        .setting("response_timeout = \"1h\"")
+        .setting("keep_alive_timeout = \"1h\"")
+        .setting("header_timeout = \"1h\"")
+        .zone("patient.test", silent().await)
+        .zone("hasty.test", silent().await)
+        .line("timeouts = { response_timeout = \"50ms\" }")
+        .zone("idle.test", answers)
+        .line("timeouts = { keep_alive_timeout = \"50ms\" }")
+        .zone("head.test", answers)
+        .line("timeouts = { header_timeout = \"50ms\" }");
+    let proxy = setup.start();
+
+    let mut patient = Raw::connect(setup.http).await;
+    patient.send(get("patient.test")).await;
+    assert_eq!(status(&Raw::connect(setup.http).await.ask(&get("hasty.test")).await.0), 504);
+
+    let mut idle = Raw::connect(setup.http).await;
+    assert_eq!(status(&idle.ask(&get("idle.test")).await.0), 200);
+    assert_eq!(idle.rest().await.expect("a clean end"), b"");
+
+    // The first head of a cleartext connection has the host's time, those after it the zone's.
+    let mut head = Raw::connect(setup.http).await;
+    head.send("GET / HT").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(status(&head.ask("TP/1.1\r\nHost: head.test\r\n\r\n").await.0), 200);
+    head.send("GET / HT").await;
+    assert!(matches!(head.rest().await.as_deref(), Ok(b"") | Err(_)));
+    assert_eq!(proxy.counters().timed_out.get(), 2);
+    assert_eq!(proxy.counters().refused_for("origin_response_timeout"), 1, "the patient one still waits");
+}
+
+#[tokio::test]
+async fn a_tunnel_in_which_nothing_moves_ends_and_one_that_moves_lives() {
+    let setup = Setup::new()
+        .zone("idle.test", mirror().await)
+        .line("timeouts = { tunnel_idle_timeout = \"400ms\" }")
+        .zone("any.test", mirror().await);
+    let proxy = setup.start();
+    let mut other = Raw::connect(setup.http).await;
+    other.upgrade("any.test").await;
+    let mut client = Raw::connect(setup.http).await;
+    client.upgrade("idle.test").await;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        client.send("x").await;
+        client.expect("x").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let idle = Instant::now();
+    assert!(matches!(client.rest().await.as_deref(), Ok(b"") | Err(_)));
+    assert!(idle.elapsed() >= Duration::from_millis(300), "{:?}", idle.elapsed());
+    until("it is counted", || proxy.counters().tunnels_ended_by("timeout") == 1).await;
+    assert_eq!(proxy.counters().tunnels_live.get(), 1);
+    other.send("still here").await;
+    other.expect("still here").await;
+}
+
+#[tokio::test]
+async fn a_tunnel_has_a_longest_life_if_its_zone_says_so_however_much_moves() {
+    let (address, _) = origin(|mut raw| async move {
+        raw.head().await;
+        raw.send(SWITCH).await;
+        while raw.some().await.is_some() {}
+    })
+    .await;
+    let setup =
+        Setup::new().zone("a.test", address).setting("tunnel_max_life = \"300ms\"").zone("b.test", address);
+    let setup = setup.line("timeouts = { tunnel_max_life = \"none\" }");
+    let proxy = setup.start();
+    let mut lasting = Raw::connect(setup.http).await;
+    lasting.upgrade("b.test").await;
+    let mut client = Raw::connect(setup.http).await;
+    client.upgrade("a.test").await;
+    let counters = proxy.counters().clone();
+    let talk = async {
+        loop {
+            client.send("x").await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = talk => {}
+        () = until("it has ended", || counters.tunnels_ended_by("timeout") == 1) => {}
+    }
+    assert_eq!(counters.tunnels_live.get(), 1, "the other zone has no such limit");
+}
