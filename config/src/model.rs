@@ -31,6 +31,10 @@ pub struct Proxy {
     pub https: Vec<SocketAddr>,
     /// Address of the proxy's own `/metrics`, `/healthz`, `/readyz`; default `127.0.0.1:9465`.
     pub admin: SocketAddr,
+    /// Offer HTTP/2 to TLS clients; default on.
+    pub http2: bool,
+    /// Speak HTTP/2 with cleartext clients that begin with it; default off.
+    pub h2c: bool,
     /// The user that the proxy becomes when it is started as root; default `nobody`. The agent lets this user, and root, tag
     /// sockets.
     pub user: String,

@@ -32,6 +32,8 @@ pub(crate) static PROXY: Keys = Keys {
         "http",
         "https",
         "admin",
+        "http2",
+        "h2c",
         "user",
         "accounting",
         "forwarded",

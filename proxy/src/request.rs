@@ -8,6 +8,7 @@ pub(crate) mod body;
 pub(crate) mod content;
 pub(crate) mod forward;
 pub(crate) mod forwarded;
+pub(crate) mod handshake;
 pub(crate) mod headers;
 pub(crate) mod reason;
 pub(crate) mod refusal;

@@ -24,7 +24,7 @@ use weir_config::{Accounting, Config, Proxy};
 use crate::{
     accounting::kernel::{self, Accounts, Kernel, Unavailable},
     downstream::{
-        connection::http1 as http1_connection,
+        connection,
         listener::{self, ListenError, Listener},
         tls::ServerConfigs,
     },
@@ -88,6 +88,7 @@ pub(crate) struct Shared {
     pub fresh: Pool,
     pub tls: ServerConfigs,
     pub http1: http1::Builder,
+    pub http2: h2::server::Builder,
     pub via: Via,
     pub draining: watch::Sender<bool>,
 }
@@ -169,7 +170,8 @@ impl Bound {
             pool: upstream::pool(routes.clone()),
             fresh: upstream::fresh(routes.clone()),
             tls: ServerConfigs::new(routes.clone())?,
-            http1: http1_connection::builder(),
+            http1: connection::http1::builder(),
+            http2: connection::http2::builder(),
             via: Via::new(),
             draining: watch::Sender::new(false),
             routes,

@@ -50,9 +50,9 @@ async fn a_name_without_a_certificate_gets_the_alert_unrecognized_name() {
 }
 
 #[tokio::test]
-async fn http_1_1_is_what_is_offered_and_sessions_are_resumed() {
+async fn without_http2_only_http_1_1_is_offered_and_sessions_are_resumed() {
     let (origin, _) = reflect().await;
-    let setup = Setup::new().tls_zone("a.test", origin);
+    let setup = Setup::new().tls_zone("a.test", origin).setting("http2 = false");
     let _proxy = setup.start();
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let mut roots = rustls::RootCertStore::empty();

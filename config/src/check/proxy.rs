@@ -35,6 +35,8 @@ pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
         http,
         https,
         admin,
+        http2: section.get("http2").and_then(|value| value.flag()).unwrap_or(true),
+        h2c: section.get("h2c").and_then(|value| value.flag()).unwrap_or(false),
         user: section
             .get("user")
             .and_then(|value| user(value.text("\"nobody\"")?, &value))

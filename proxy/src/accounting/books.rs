@@ -1,4 +1,7 @@
-//! A client socket's place in the kernel's books, and what the configuration makes of a denial.
+//! A client's place in the kernel's books, and what the configuration makes of a denial.
+//!
+//! A client of HTTP/1.1 becomes one WebSocket, and its own socket is what counts. Over HTTP/2 its socket is attributed, and each
+//! WebSocket counts by the socket to its origin.
 //!
 //! With `accounting = "required"` a socket that cannot be counted is not served; with `"optional"` it passes and is counted
 //! once in [`Counters::untracked`]. An [`Admission`] that is dropped takes ADMIT back, unless the socket is closed (then the
@@ -40,10 +43,11 @@ pub(crate) enum Turned {
     Gone,
 }
 
-/// The books of one client socket.
+/// The books of one client.
 pub(crate) struct Books {
     accounts: Arc<dyn Accounts>,
     counters: Arc<Counters>,
+    /// The client's socket.
     descriptor: Arc<Descriptor>,
     /// The raw key of the zone that the socket is attributed to; 0 if none (no zone has key 0).
     zone: AtomicU64,
@@ -68,18 +72,39 @@ impl Books {
         if self.zone.load(Relaxed) == zone.to_raw() {
             return Ok(());
         }
-        match self.ask(Op::Attribute, zone) {
+        match self.ask(&self.descriptor, Op::Attribute, zone) {
             Ok(()) => {
                 self.zone.store(zone.to_raw(), Relaxed);
                 Ok(())
             }
-            Err(denial) => self.judge(denial, rule),
+            Err(denial) => self.judge(denial, rule, &self.untracked),
         }
     }
 
     /// The socket is a live WebSocket of the zone until the admission is dropped or the socket closed.
     pub fn admit(&self, zone: ZoneKey, rule: Accounting) -> Result<Admission, Turned> {
-        let held = match self.ask(Op::Admit, zone) {
+        self.admit_socket(&self.descriptor, zone, rule, &self.untracked)
+    }
+
+    /// A stream of the client's is a live WebSocket of the zone. The client's socket carries others besides, so it is the one to
+    /// the stream's origin that counts; it is not connected yet.
+    pub fn admit_upstream(
+        &self,
+        socket: &Arc<Descriptor>,
+        zone: ZoneKey,
+        rule: Accounting,
+    ) -> Result<Admission, Turned> {
+        self.admit_socket(socket, zone, rule, &AtomicBool::new(false))
+    }
+
+    fn admit_socket(
+        &self,
+        socket: &Arc<Descriptor>,
+        zone: ZoneKey,
+        rule: Accounting,
+        untracked: &AtomicBool,
+    ) -> Result<Admission, Turned> {
+        let held = match self.ask(socket, Op::Admit, zone) {
             Ok(()) => true,
             // A release that failed: the socket counts once, and whoever releases next settles it.
             Err(Denial::AlreadyAdmitted) => true,
@@ -88,19 +113,20 @@ impl Books {
                     // Other programs than those that attributed it, perhaps: the next request asks anew.
                     self.zone.store(0, Relaxed);
                 }
-                self.judge(denial, rule)?;
+                self.judge(denial, rule, untracked)?;
                 false
             }
         };
-        let held = held.then(|| (self.accounts.clone(), self.descriptor.clone()));
+        let held = held.then(|| (self.accounts.clone(), socket.clone()));
         Ok(Admission { held, zone })
     }
 
-    fn ask(&self, op: Op, zone: ZoneKey) -> Result<(), Denial> {
-        self.descriptor.with(|fd| self.accounts.ask(fd, op, zone.to_raw())).unwrap_or(Err(Denial::Gone))
+    fn ask(&self, socket: &Descriptor, op: Op, zone: ZoneKey) -> Result<(), Denial> {
+        socket.with(|fd| self.accounts.ask(fd, op, zone.to_raw())).unwrap_or(Err(Denial::Gone))
     }
 
-    fn judge(&self, denial: Denial, rule: Accounting) -> Result<(), Turned> {
+    /// `untracked` is true once a socket that passes without books has been counted as one.
+    fn judge(&self, denial: Denial, rule: Accounting, untracked: &AtomicBool) -> Result<(), Turned> {
         let why = match denial {
             Denial::Zone(refusal) => return Err(Turned::Away(refusal)),
             Denial::Gone => return Err(Turned::Gone),
@@ -111,7 +137,7 @@ impl Books {
             UNCOUNTED.then(|| warn!(%why, "a socket cannot be counted and is refused"));
             return Err(Turned::Uncounted);
         }
-        if !self.untracked.swap(true, Relaxed) {
+        if !untracked.swap(true, Relaxed) {
             self.counters.untracked.add(1);
             debug!(%why, "a socket is not counted");
         }

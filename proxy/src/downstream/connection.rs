@@ -1,9 +1,11 @@
 //! A client connection from its accept to its end, or to the tunnels that it becomes.
 //!
-//! [`http1`] speaks HTTP on it. A request is [`service`](crate::request::service)'s, and a WebSocket that an origin has accepted
-//! waits in a [`Switch`] until its client has the answer: then it becomes a tunnel with a task of its own.
+//! [`http1`] and [`http2`] speak HTTP on it: which of them, the TLS handshake says (ALPN), and in cleartext, if `h2c` is on, the
+//! client's first bytes. A request is [`service`](crate::request::service)'s either way, and a WebSocket that an origin has
+//! accepted waits in a [`Switch`] until its client has the answer: then it becomes a tunnel with a task of its own.
 
 pub(crate) mod http1;
+pub(crate) mod http2;
 
 use std::{
     net::SocketAddr,
@@ -12,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tracing::debug;
 use weir_config::Zone;
 
@@ -64,7 +66,11 @@ pub(crate) async fn run(
         Scheme::Http => {
             let limits = Limits::new(shared.routes.load().settings.timeouts.clone());
             let client = Client { address: peer, scheme, zone: None, books, peer: peer_end, limits };
-            http1::serve(stream, client, &shared).await;
+            match speaks_http2(&stream, &shared).await {
+                Some(true) => http2::serve(stream, client, &shared).await,
+                Some(false) => http1::serve(stream, client, &shared).await,
+                None => shared.counters.timed_out.add(1),
+            }
         }
         Scheme::Https => match tls::accept(stream, &books, &shared).await {
             Ok(Accepted { stream, route }) => {
@@ -75,13 +81,40 @@ pub(crate) async fn run(
                 });
                 let zone = route.filter(|route| route.has_certificate()).map(|route| route.zone.name.clone());
                 let client = Client { address: peer, scheme, zone, books, peer: peer_end, limits };
-                http1::serve(stream, client, &shared).await;
+                if tls::is_http2(&stream) {
+                    http2::serve(stream, client, &shared).await;
+                } else {
+                    http1::serve(stream, client, &shared).await;
+                }
             }
             Err(error) => {
                 shared.counters.tls_failed.add(1);
                 debug!(%peer, %error, "TLS handshake failed");
             }
         },
+    }
+}
+
+/// Whether a client in cleartext begins with HTTP/2. `None` if it does not begin in time.
+async fn speaks_http2(stream: &ClientStream, shared: &Shared) -> Option<bool> {
+    let (h2c, limit) = {
+        let settings = &shared.routes.load().settings;
+        (settings.h2c, settings.timeouts.header)
+    };
+    if !h2c {
+        return Some(false);
+    }
+    let decide = |seen: &[u8]| match seen.len().min(http2::PREFACE.len()) {
+        0 => Some(false),
+        len if seen[..len] != http2::PREFACE[..len] => Some(false),
+        len => (len == http2::PREFACE.len()).then_some(true),
+    };
+    let mut draining = shared.draining.subscribe();
+    tokio::select! {
+        // An error is the next read's to tell.
+        decided = timeout(limit, stream.peek(decide)) => Some(decided.ok()?.unwrap_or(false)),
+        // What has not begun by now has HTTP/1.1's time for it.
+        _ = draining.wait_for(|draining| *draining) => Some(false),
     }
 }
 

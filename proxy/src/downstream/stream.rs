@@ -115,6 +115,11 @@ impl ClientStream {
         self.socket.peer()
     }
 
+    /// Looks at the first bytes, which stay unread, until `decide` knows; no bytes are the end of the stream.
+    pub async fn peek<R>(&self, decide: impl Fn(&[u8]) -> Option<R>) -> io::Result<R> {
+        self.socket.peek(decide).await
+    }
+
     pub fn descriptor(&self) -> Arc<Descriptor> {
         self.name.descriptor().clone()
     }

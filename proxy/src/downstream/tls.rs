@@ -39,6 +39,10 @@ use crate::{
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
+/// Protocols by their names in ALPN (RFC 7301).
+const HTTP_1: &[u8] = b"http/1.1";
+const HTTP_2: &[u8] = b"h2";
+
 /// Why a handshake came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
@@ -67,7 +71,7 @@ impl ServerConfigs {
                 .with_protocol_versions(versions)?
                 .with_no_client_auth()
                 .with_cert_resolver(resolver.clone());
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
             config.ticketer = ticketer.clone();
             Ok::<_, rustls::Error>(Arc::new(config))
         };
@@ -80,6 +84,22 @@ impl ServerConfigs {
             TlsVersion::Tls13 => self.from_13.clone(),
         }
     }
+}
+
+/// The configuration for a client that may choose HTTP/2, or may not.
+fn speaking(config: Arc<ServerConfig>, http2: bool) -> Arc<ServerConfig> {
+    if http2 {
+        return config;
+    }
+    // Its parts are shared: sessions and tickets are the same.
+    let mut config = ServerConfig::clone(&config);
+    config.alpn_protocols = vec![HTTP_1.to_vec()];
+    Arc::new(config)
+}
+
+/// What the client has chosen.
+pub(crate) fn is_http2(stream: &TlsStream<ClientStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(HTTP_2)
 }
 
 struct BySni {
@@ -139,7 +159,7 @@ pub(crate) async fn accept(
         }
     }
     let limit = route.as_ref().map_or(limit, |route| route.zone.timeouts.tls_handshake);
-    let config = shared.tls.from(snapshot.settings.tls_min_version);
+    let config = speaking(shared.tls.from(snapshot.settings.tls_min_version), snapshot.settings.http2);
     drop(snapshot);
     let stream = timeout_at(begun + limit, start.into_stream(config)).await;
     Ok(Accepted { stream: stream.map_err(|_| HandshakeError::Timeout)??, route })

@@ -50,8 +50,12 @@ pub struct Counters {
     /// Connections that were closed because a request's head, or the next request, did not come in time, or because an answer
     /// stalled.
     pub timed_out: Counter,
-    /// Connections that ended with what is not HTTP (400 and 431 of hyper).
+    /// Connections that ended with what is not HTTP (400 and 431 of hyper), or with an error of HTTP/2.
     pub malformed: Counter,
+    /// Connections that spoke HTTP/2.
+    pub http2: Counter,
+    /// Connections of HTTP/2 that were closed because their client sent floods of frames.
+    pub flooded: Counter,
     /// Requests read, upgrades included.
     pub requests: Counter,
     /// Upgrade requests to `websocket`.
@@ -131,6 +135,8 @@ impl fmt::Display for Counters {
             ("tls_failed", &self.tls_failed),
             ("timed_out", &self.timed_out),
             ("malformed", &self.malformed),
+            ("http2", &self.http2),
+            ("flooded", &self.flooded),
             ("requests", &self.requests),
             ("upgrades", &self.upgrades),
             ("tunnels", &self.tunnels),

@@ -15,7 +15,7 @@ use crate::request::forwarded::is_forwarding;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const WEBSOCKET: &str = "websocket";
+pub(crate) const WEBSOCKET: &str = "websocket";
 
 /// True for what `Connection` cannot make hop-by-hop.
 fn is_end_to_end(name: &HeaderName) -> bool {
@@ -40,7 +40,7 @@ fn has_member(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
 }
 
 /// Removes what is for this hop only.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = members(headers, &CONNECTION)
             .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())

@@ -19,7 +19,7 @@ use crate::{
         content::Content,
         forward,
         forwarded::{self, Scheme},
-        headers,
+        handshake::Handshake,
         reason::Reason,
         refusal::Refused,
         target::Target,
@@ -175,6 +175,7 @@ impl Requests {
         pending: &mut Pending<'_>,
     ) -> Result<Response<ResponseBody>, Stop> {
         let client = &self.client;
+        let handshake = Handshake::of(&request)?;
         let target = Target::of(&request, client.scheme)?;
         let route = snapshot.find(&target.host).ok_or(Reason::HostUnknown)?;
         if !client.may_ask(route) {
@@ -189,10 +190,9 @@ impl Requests {
         accounted.map_err(|turned| Stop::of(turned, &route.zone))?;
 
         let routed = Routed { client, shared: &self.shared, snapshot, route, target, switch };
-        if headers::is_websocket_request(&request) {
-            upgrade::serve(routed, request).await
-        } else {
-            forward::serve(routed, request).await
+        match handshake {
+            Some(handshake) => upgrade::serve(routed, request, handshake).await,
+            None => forward::serve(routed, request).await,
         }
     }
 }

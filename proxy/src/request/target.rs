@@ -3,7 +3,7 @@
 //! A request that is ambiguous here could be read differently by the origin, so it is refused rather than repaired.
 
 use http::{
-    HeaderValue, Method, Request, Uri,
+    HeaderValue, Request, Uri,
     header::HOST,
     uri::{Authority, PathAndQuery},
 };
@@ -22,9 +22,6 @@ pub(crate) struct Target {
 impl Target {
     /// Reads and checks the host of a request that came by `scheme`.
     pub fn of<B>(request: &Request<B>, scheme: Scheme) -> Result<Self, Reason> {
-        if request.method() == Method::CONNECT {
-            return Err(Reason::MethodNotSupported);
-        }
         let mut hosts = request.headers().get_all(HOST).iter();
         let (Some(header), None) = (hosts.next(), hosts.next()) else {
             return Err(Reason::BadHost);

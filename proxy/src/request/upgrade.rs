@@ -1,13 +1,14 @@
 //! An upgrade to WebSocket: admitted, offered to the origin on a connection of its own, and switched if the origin says 101.
 //!
-//! The admission is held from before the dial until the tunnel is up; every other way out of here drops it, which takes it
-//! back. Bytes that a client sends behind its upgrade request stay in hyper's buffer: they become the tunnel's first bytes, or,
-//! if the origin declines, the client's next request - never bytes for the origin.
+//! The admission is held from before the connect until the tunnel is up; every other way out of here drops it, which takes it
+//! back. Bytes that a client sends behind its upgrade request stay where they are: in hyper's buffer, where they become the
+//! tunnel's first bytes or, if the origin declines, the client's next request; in the stream's window of HTTP/2, where they become
+//! the tunnel's or nobody's. Never are they bytes for an origin that has not agreed.
 
-use std::{convert::Infallible, future::poll_fn, pin::pin, sync::PoisonError, task::Poll};
+use std::{future::poll_fn, pin::pin, sync::PoisonError, task::Poll};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, Uri, Version};
 use http_body_util::Empty;
 use hyper::{
     body::{Body, Incoming},
@@ -18,10 +19,12 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::{
+    accounting::books::Admission,
     downstream::connection::Switched,
     request::{
         body::ResponseBody,
         content::Content,
+        handshake::{Handshake, Offer},
         headers,
         reason::Reason,
         service::{Routed, Stop},
@@ -35,27 +38,24 @@ type OriginConnection = Connection<TokioIo<Stream>, Empty<Bytes>>;
 pub(crate) async fn serve(
     routed: Routed<'_>,
     request: Request<Content>,
+    handshake: Handshake,
 ) -> Result<Response<ResponseBody>, Stop> {
     routed.shared.counters.upgrades.add(1);
     if !request.body().is_end_stream() {
         return Err(routed.refused(Reason::UpgradeWithContent));
     }
     let route = routed.route;
-    let settings = &routed.snapshot.settings;
-    let admission = routed.client.books.admit(route.key, settings.accounting);
-    let admission = admission.map_err(|turned| Stop::of(turned, &route.zone))?;
-
     // hyper does not see a client leave while bytes of its lie unread behind the request.
-    let (mut response, connection) = tokio::select! {
+    let Asked { mut response, connection, admission, offer } = tokio::select! {
         biased;
-        answered = ask(&routed, request) => answered?,
+        asked = ask(&routed, request, handshake) => asked?,
         () = routed.client.peer.left() => return Err(Stop::Gone),
     };
 
     if headers::has_foreign_coding(response.headers()) {
         return Err(routed.refused(Reason::OriginFailed));
     }
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if offer.is_declined(response.status()) {
         drop(admission);
         // Ends with the response's body, at the latest when the client's connection drops it.
         tokio::spawn(connection.finish());
@@ -63,7 +63,7 @@ pub(crate) async fn serve(
         *response.version_mut() = Version::HTTP_11;
         return Ok(response.map(ResponseBody::origin));
     }
-    if !headers::is_websocket_switch(&response) {
+    if !offer.is_taken(&response) {
         return Err(routed.refused(Reason::OriginBadUpgrade));
     }
     let (upstream, from_upstream) = connection.into_stream().await.map_err(|error| {
@@ -73,35 +73,71 @@ pub(crate) async fn serve(
     let switched = Switched { upstream, from_upstream, zone: route.zone.clone(), admission };
     *routed.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(switched);
 
-    headers::prepare_switch(response.headers_mut());
-    *response.version_mut() = Version::HTTP_11;
-    Ok(response.map(|_| ResponseBody::full(Bytes::new())))
+    let (mut parts, _) = response.into_parts();
+    offer.answer(&mut parts);
+    Ok(Response::from_parts(parts, ResponseBody::full(Bytes::new())))
 }
 
-/// Dials the origin and waits for its answer, within the time limits.
-async fn ask(routed: &Routed<'_>, request: Request<Content>) -> Result<(Response<Incoming>, Answered), Stop> {
-    let (route, timeouts) = (routed.route, &routed.route.zone.timeouts);
-    let dialled = routed.dial(|_| Ok::<_, Infallible>(())).await;
-    let (stream, ()) = dialled.map_err(|Unconnected::Dial(error)| {
-        debug!(zone = %route.zone.name, %error, "no connection to the origin");
-        routed.refused(error.reason())
+/// What has come of a question to an origin. The admission ends before the connection does.
+struct Asked {
+    admission: Admission,
+    response: Response<Incoming>,
+    connection: Answered,
+    offer: Offer,
+}
+
+/// Admits the WebSocket, dials the origin and waits for its answer, within the time limits.
+async fn ask(routed: &Routed<'_>, request: Request<Content>, handshake: Handshake) -> Result<Asked, Stop> {
+    let (route, rule) = (routed.route, routed.snapshot.settings.accounting);
+    let books = &routed.client.books;
+    let turned = |turned| Stop::of(turned, &route.zone);
+    let own = match handshake {
+        Handshake::Upgrade => Some(books.admit(route.key, rule).map_err(turned)?),
+        Handshake::ExtendedConnect => None,
+    };
+    // One of them counts: the client's socket, or the one to the origin.
+    let dialled = routed.dial(|socket| match own {
+        Some(_) => Ok(None),
+        None => books.admit_upstream(socket, route.key, rule).map(Some),
+    });
+    let (stream, upstreams) = dialled.await.map_err(|error| match error {
+        Unconnected::OnSocket(turned_away) => turned(turned_away),
+        Unconnected::Dial(error) => {
+            debug!(zone = %route.zone.name, %error, "no connection to the origin");
+            routed.refused(error.reason())
+        }
     })?;
-    let offered = timeout(timeouts.response, offer(stream, prepare(routed, request))).await;
-    let offered = offered.map_err(|_| routed.refused(Reason::OriginResponseTimeout))?;
-    offered.map_err(|error| {
+    let Some(admission) = own.or(upstreams) else {
+        return Err(routed.refused(Reason::AccountingUnavailable));
+    };
+
+    let (request, offer) = prepare(routed, request, handshake)?;
+    // The admission is behind the connection here, and so goes before it: a socket whose origin has to let it be closed would
+    // count until then.
+    let mut answering = Box::pin(send(stream, request));
+    let admission = admission;
+    let answered = timeout(route.zone.timeouts.response, &mut answering).await;
+    let answered = answered.map_err(|_| routed.refused(Reason::OriginResponseTimeout))?;
+    let (response, connection) = answered.map_err(|error| {
         debug!(zone = %route.zone.name, %error, "the origin did not answer an upgrade");
         routed.refused(Reason::OriginFailed)
-    })
+    })?;
+    Ok(Asked { admission, response, connection, offer })
 }
 
-/// The request as the origin gets it.
-fn prepare(routed: &Routed<'_>, request: Request<Content>) -> Request<Empty<Bytes>> {
+/// The request as the origin gets it, and what of an answer makes it a WebSocket.
+fn prepare(
+    routed: &Routed<'_>,
+    request: Request<Content>,
+    handshake: Handshake,
+) -> Result<(Request<Empty<Bytes>>, Offer), Stop> {
     let (mut parts, _) = request.into_parts();
-    headers::prepare_upgrade(&mut parts.headers);
-    routed.introduce(&mut parts.headers, parts.version);
+    let version = parts.version;
+    let offer = handshake.offer(&mut parts).map_err(|reason| routed.refused(reason))?;
+    routed.introduce(&mut parts.headers, version);
     parts.uri = Uri::from(target::origin_form(&parts.uri));
     parts.extensions.clear();
-    Request::from_parts(parts, Empty::new())
+    Ok((Request::from_parts(parts, Empty::new()), offer))
 }
 
 /// A connection to an origin on which an answer has come.
@@ -112,7 +148,7 @@ struct Answered {
 }
 
 /// Sends the request and waits for the head of the answer, all within the caller's task.
-async fn offer(
+async fn send(
     stream: Stream,
     request: Request<Empty<Bytes>>,
 ) -> hyper::Result<(Response<Incoming>, Answered)> {

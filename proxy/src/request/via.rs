@@ -18,6 +18,7 @@ pub(crate) struct Via {
     name: String,
     http_10: HeaderValue,
     http_11: HeaderValue,
+    http_2: HeaderValue,
 }
 
 impl Via {
@@ -29,7 +30,7 @@ impl Via {
         let value = |version| {
             HeaderValue::try_from(format!("{version} {name}")).unwrap_or(HeaderValue::from_static("1.1 weir"))
         };
-        Self { http_10: value("1.0"), http_11: value("1.1"), name }
+        Self { http_10: value("1.0"), http_11: value("1.1"), http_2: value("2"), name }
     }
 
     /// The request has been here as often as it may.
@@ -42,7 +43,11 @@ impl Via {
 
     /// Adds this process behind those that are there. `version` is the client's.
     pub fn append(&self, headers: &mut HeaderMap, version: Version) {
-        let value = if version == Version::HTTP_10 { &self.http_10 } else { &self.http_11 };
+        let value = match version {
+            Version::HTTP_10 => &self.http_10,
+            Version::HTTP_2 => &self.http_2,
+            _ => &self.http_11,
+        };
         headers.append(VIA, value.clone());
     }
 }

@@ -2,6 +2,7 @@
 //! a test says otherwise.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod http2;
 pub mod origin;
 pub mod raw;
 

@@ -10,8 +10,9 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::raw::Raw;
+use super::raw::{Raw, header};
 
 /// An origin whose every connection is handled by `handle`; its address and how many connections it got.
 pub async fn origin<F, Fut>(handle: F) -> (SocketAddr, Arc<AtomicUsize>)
@@ -49,11 +50,18 @@ pub async fn echo() -> SocketAddr {
 pub const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                           Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
+/// The 101 that is right for a request.
+pub fn switch_for(head: &str) -> String {
+    let key = header(head, "sec-websocket-key").expect("a key");
+    let accept = derive_accept_key(key.as_bytes());
+    SWITCH.replace("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", &accept)
+}
+
 /// Answers 101, then sends back whatever comes, then closes as it is closed.
 pub async fn mirror() -> SocketAddr {
     origin(|mut raw| async move {
-        raw.head().await;
-        raw.send(SWITCH).await;
+        let head = raw.head().await;
+        raw.send(switch_for(&head)).await;
         while let Some(bytes) = raw.some().await {
             raw.send(bytes).await;
         }

@@ -12,6 +12,7 @@ use crate::{
     accounting::kernel::{Accounts, Denial},
     support::{
         Setup, free_port,
+        http2::Client,
         origin::{SWITCH, mirror, origin, reflect},
         raw::{Raw, header, status, tls_config, upgrade_request},
         soon, until,
@@ -22,11 +23,13 @@ use crate::{
 #[derive(Default)]
 struct Clerk {
     asked: Mutex<Vec<(Op, u64)>>,
+    sockets: Mutex<Vec<RawFd>>,
     denials: Mutex<Vec<(Op, Denial)>>,
 }
 
 impl Accounts for Clerk {
-    fn ask(&self, _: RawFd, op: Op, value: u64) -> Result<(), Denial> {
+    fn ask(&self, socket: RawFd, op: Op, value: u64) -> Result<(), Denial> {
+        self.sockets.lock().expect("sound").push(socket);
         self.asked.lock().expect("sound").push((op, value));
         let denials = self.denials.lock().expect("sound");
         denials.iter().find(|(denied, _)| *denied == op).map_or(Ok(()), |(_, denial)| Err(*denial))
@@ -295,4 +298,118 @@ async fn a_reload_does_not_require_what_is_not_there() {
     let error = proxy.reload(setup.config()).await.expect_err("refused").to_string();
     assert!(error.contains("weir agent"), "{error}");
     assert_eq!(status(&Raw::connect(setup.http).await.ask(GET).await.0), 200);
+}
+
+const URL: &str = "http://a.test/";
+
+fn h2c(origin: std::net::SocketAddr) -> Setup {
+    Setup::new()
+        .zone("a.test", origin)
+        .setting("h2c = true")
+        .setting(REQUIRED)
+        .setting("response_timeout = \"100ms\"")
+}
+
+#[tokio::test]
+async fn over_http2_each_websocket_counts_by_the_socket_to_its_origin() {
+    let setup = h2c(mirror().await);
+    let clerk = Arc::new(Clerk::default());
+    let proxy = start(&setup, &clerk);
+    let mut client = Client::cleartext(setup.http).await;
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        sockets.push(client.open(URL).await);
+    }
+    assert_eq!(clerk.ops("a.test"), [Op::Attribute, Op::Admit, Op::Admit, Op::Admit]);
+    let mut named = clerk.sockets.lock().expect("sound")[1..].to_vec();
+    named.sort_unstable();
+    named.dedup();
+    assert_eq!(named.len(), 4, "the client's, and one of each stream");
+    drop((sockets, client));
+    until("the tunnels have ended", || proxy.counters().tunnels_live.get() == 0).await;
+    assert_eq!(clerk.ops("a.test").len(), 4, "what is open is the kernel's to settle");
+}
+
+#[tokio::test]
+async fn over_http2_an_admission_is_taken_back_whenever_no_tunnel_comes_of_it() {
+    let (declines, _) = origin(|mut raw| async move {
+        raw.head().await;
+        raw.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+        raw.rest().await.ok();
+    })
+    .await;
+    let (silent, _) = origin(|mut raw| async move {
+        raw.rest().await.ok();
+    })
+    .await;
+    let (wrong, _) = origin(|mut raw| async move {
+        raw.head().await;
+        raw.send(SWITCH).await;
+        raw.rest().await.ok();
+    })
+    .await;
+    for (address, code) in [(declines, 403), (silent, 504), (wrong, 502)] {
+        let setup = h2c(address);
+        let clerk = Arc::new(Clerk::default());
+        let _proxy = start(&setup, &clerk);
+        let mut client = Client::cleartext(setup.http).await;
+        assert_eq!(client.connect(URL, &[]).await.expect("an answer").head.status(), code);
+        assert_eq!(clerk.ops("a.test"), [Op::Attribute, Op::Admit, Op::Release], "{code}");
+        let sockets = clerk.sockets.lock().expect("sound").clone();
+        assert_eq!(sockets[2], sockets[3], "{code}");
+        assert_ne!(sockets[1], sockets[2], "{code}");
+    }
+    // A client that takes its request back.
+    let (silent, connections) = origin(|mut raw| async move {
+        raw.rest().await.ok();
+    })
+    .await;
+    let setup = Setup::new().zone("a.test", silent).setting("h2c = true");
+    let clerk = Arc::new(Clerk::default());
+    let _proxy = start(&setup, &clerk);
+    let mut client = Client::cleartext(setup.http).await;
+    tokio::select! {
+        _ = client.connect(URL, &[]) => panic!("an answer"),
+        () = until("dialled", || connections.load(std::sync::atomic::Ordering::Relaxed) == 1) => {}
+    }
+    until("released", || clerk.ops("a.test") == [Op::Attribute, Op::Admit, Op::Release]).await;
+}
+
+#[tokio::test]
+async fn over_http2_a_cap_refuses_a_stream_and_not_its_connection() {
+    let (address, connections) = reflect().await;
+    for (denial, code, label) in [
+        (Denial::Zone(Refusal::AbuseCap), 503, "abuse_cap"),
+        (Denial::Zone(Refusal::ZoneBlocked), 403, "zone_blocked"),
+        (Denial::Unavailable(Unavailable::NoMemory), 503, "accounting_unavailable"),
+    ] {
+        let setup = h2c(address);
+        let clerk = Clerk::denying(Op::Admit, denial);
+        let _proxy = start(&setup, &clerk);
+        let mut client = Client::cleartext(setup.http).await;
+        let mut refused = client.connect(URL, &[]).await.expect("an answer");
+        assert_eq!(refused.head.status(), code);
+        assert_eq!(refused.head.headers()["content-type"], "application/problem+json");
+        assert_eq!(refused.head.headers().contains_key("retry-after"), code == 503);
+        assert!(refused.text().await.contains(label));
+        assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 0, "no origin was dialled");
+        assert!(!clerk.asked().iter().any(|(op, _)| *op == Op::Release));
+    }
+    let setup = h2c(address);
+    let _proxy = start(&setup, &Clerk::denying(Op::Admit, Denial::Zone(Refusal::AbuseCap)));
+    let mut client = Client::cleartext(setup.http).await;
+    assert_eq!(client.connect(URL, &[]).await.expect("an answer").head.status(), 503);
+    assert_eq!(client.get(URL).await.0.status(), 200, "the connection serves on");
+}
+
+#[tokio::test]
+async fn over_http2_what_cannot_be_counted_passes_if_that_is_optional() {
+    let setup = Setup::new().zone("a.test", mirror().await).setting("h2c = true");
+    let clerk = Clerk::denying(Op::Admit, Denial::Unavailable(Unavailable::NoAgent));
+    let proxy = start(&setup, &clerk);
+    let mut client = Client::cleartext(setup.http).await;
+    for n in 1..=2 {
+        client.open(URL).await.finish();
+        assert_eq!(proxy.counters().untracked.get(), n, "each stream has a socket of its own");
+    }
 }

@@ -16,11 +16,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
+
+/// The most that [`Socket::peek`] shows. Bytes.
+const PEEKED: usize = 32;
 
 /// The socket is closed when this and every watch of it are dropped.
 #[derive(Debug)]
@@ -52,6 +56,23 @@ impl Socket {
     pub async fn connected(&self) -> io::Result<()> {
         self.0.writable().await?;
         self.0.take_error()?.map_or(Ok(()), Err)
+    }
+
+    /// Looks at the first bytes, which stay unread, until `decide` knows; no bytes are the end of the stream.
+    pub async fn peek<R>(&self, decide: impl Fn(&[u8]) -> Option<R>) -> io::Result<R> {
+        loop {
+            self.0.readable().await?;
+            let decided = self.0.try_io(Interest::READABLE, || {
+                let mut bytes = [0; PEEKED];
+                let seen = recv(self.0.as_raw_fd(), &mut bytes, MsgFlags::MSG_PEEK)?;
+                // Clears the readiness as of before the look, never that of bytes that came meanwhile.
+                decide(&bytes[..seen]).ok_or_else(|| io::ErrorKind::WouldBlock.into())
+            });
+            match decided {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                decided => return decided,
+            }
+        }
     }
 
     pub fn peer(&self) -> Peer {

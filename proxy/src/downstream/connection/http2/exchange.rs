@@ -1,0 +1,227 @@
+//! One request on its stream: put into the words of HTTP/1.1 for the rest of the proxy, and its answer sent.
+//!
+//! A stream that its client resets, or that goes with its connection, drops what is being done for it: the request at its
+//! origin, and the admission of a WebSocket that is not open yet.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::{Arc, PoisonError},
+    task::{Poll, ready},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST},
+};
+use hyper::body::{Body, Frame};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::{SEND_BUFFER, idle::Busy, stream::Stream};
+use crate::{
+    downstream::connection::{Switch, open_tunnel},
+    request::{body::ResponseBody, content::Content, headers, service::Requests},
+    server::Shared,
+};
+
+/// Serves one stream to its end, or to the tunnel that it becomes.
+pub(super) async fn run(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    requests: Arc<Requests>,
+    shared: Arc<Shared>,
+    busy: Busy,
+) {
+    let is_head = request.method() == Method::HEAD;
+    if is_waited_for(&request) {
+        let mut go_on = Response::new(());
+        *go_on.status_mut() = StatusCode::CONTINUE;
+        // Fails only for a stream that is gone.
+        let _ = respond.send_informational(go_on);
+    }
+    let (request, receive) = translate(request);
+    let switch = Switch::default();
+    let mut answer = pin!(requests.answer(request, &switch));
+    let answered = poll_fn(|cx| {
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        answer.as_mut().poll(cx).map(Some)
+    })
+    .await;
+    let response = match answered {
+        Some(Ok(response)) => response,
+        Some(Err(_)) => return respond.send_reset(Reason::CANCEL),
+        None => return,
+    };
+
+    let switched = switch.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (head, body) = head_of(response);
+    let ends = switched.is_none() && (is_head || body.is_end_stream());
+    let send = match respond.send_response(head, ends) {
+        Ok(send) => send,
+        Err(error) => return debug!(%error, "a stream is gone before its answer"),
+    };
+    match (switched, receive) {
+        (Some(switched), Some(receive)) => {
+            open_tunnel(Stream::new(send, receive, busy), Bytes::new(), switched, &shared);
+        }
+        _ if ends => {}
+        _ => {
+            let stall_timeout = requests.client().limits.now().stall;
+            if let Err(cut) = send_body(send, body, stall_timeout).await {
+                debug!(?cut, "an answer was cut off");
+                if matches!(cut, Cut::Stalled) {
+                    shared.counters.timed_out.add(1);
+                }
+            }
+        }
+    }
+}
+
+/// The client waits for a 100 before it sends its content.
+fn is_waited_for(request: &Request<RecvStream>) -> bool {
+    !request.body().is_end_stream()
+        && request
+            .headers()
+            .get(EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// The request in the form that one of HTTP/1.1 with an absolute target has. Of a CONNECT the stream stays here: what comes on
+/// it is no content.
+fn translate(request: Request<RecvStream>) -> (Request<Content>, Option<RecvStream>) {
+    let (mut parts, stream) = request.into_parts();
+    join_cookies(&mut parts.headers);
+    if let (false, Some(authority)) = (parts.headers.contains_key(HOST), parts.uri.authority())
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(HOST, host);
+    }
+    if parts.method == Method::CONNECT {
+        return (Request::from_parts(parts, Content::None), Some(stream));
+    }
+    let length = parts.headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    (Request::from_parts(parts, Content::Http2 { stream, length }), None)
+}
+
+/// A client may send each cookie in a field of its own; HTTP/1.1 has one (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    // Values that were fields make one, and a separator does not change that.
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// The answer's head as HTTP/2 has it.
+fn head_of(response: Response<ResponseBody>) -> (Response<()>, ResponseBody) {
+    let (mut parts, body) = response.into_parts();
+    headers::strip_hop_by_hop(&mut parts.headers);
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+        parts.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+    }
+    if !parts.headers.contains_key(DATE)
+        && let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+    {
+        parts.headers.insert(DATE, date);
+    }
+    (Response::from_parts(parts, ()), body)
+}
+
+/// Why an answer has no end.
+#[derive(Debug)]
+enum Cut {
+    /// The client has reset the stream, or lost the connection.
+    Gone,
+    /// Nothing moved although something was due.
+    Stalled,
+    /// The origin broke off.
+    Origin(#[expect(dead_code, reason = "shown by Debug")] hyper::Error),
+}
+
+/// Sends the content, no faster than the client takes it.
+async fn send_body(
+    mut send: SendStream<Bytes>,
+    mut body: ResponseBody,
+    stall_timeout: Duration,
+) -> Result<(), Cut> {
+    let sent = send_frames(&mut send, &mut body, stall_timeout).await;
+    match sent {
+        // Half an answer must not be taken for one.
+        Err(Cut::Stalled) => send.send_reset(Reason::CANCEL),
+        Err(Cut::Origin(_)) => send.send_reset(Reason::INTERNAL_ERROR),
+        Err(Cut::Gone) | Ok(()) => {}
+    }
+    sent
+}
+
+async fn send_frames(
+    send: &mut SendStream<Bytes>,
+    body: &mut ResponseBody,
+    stall_timeout: Duration,
+) -> Result<(), Cut> {
+    let gone = |_: h2::Error| Cut::Gone;
+    loop {
+        let next = timeout(stall_timeout, next_frame(send, body)).await.map_err(|_| Cut::Stalled)?;
+        let Some(frame) = next? else {
+            return send.send_data(Bytes::new(), true).map_err(gone);
+        };
+        let mut data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => return send.send_trailers(trailers).map_err(gone),
+                Err(_) => continue,
+            },
+        };
+        while !data.is_empty() {
+            let room = timeout(stall_timeout, room(send, data.len())).await.map_err(|_| Cut::Stalled)??;
+            let part = data.split_to(room.min(data.len()));
+            let ends = data.is_empty() && body.is_end_stream();
+            send.send_data(part, ends).map_err(gone)?;
+            if ends {
+                return Ok(());
+            }
+        }
+        // What is left of the connection's window is for the other streams.
+        send.reserve_capacity(0);
+    }
+}
+
+async fn next_frame(
+    send: &mut SendStream<Bytes>,
+    body: &mut ResponseBody,
+) -> Result<Option<Frame<Bytes>>, Cut> {
+    poll_fn(|cx| {
+        if send.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Cut::Gone));
+        }
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        Poll::Ready(frame.transpose().map_err(Cut::Origin))
+    })
+    .await
+}
+
+/// Waits until some of `wanted` bytes may be sent.
+async fn room(send: &mut SendStream<Bytes>, wanted: usize) -> Result<usize, Cut> {
+    send.reserve_capacity(wanted.min(SEND_BUFFER));
+    poll_fn(|cx| {
+        let room = send.capacity();
+        if room > 0 {
+            return Poll::Ready(Ok(room));
+        }
+        match ready!(send.poll_capacity(cx)) {
+            Some(Ok(room)) => Poll::Ready(Ok(room)),
+            Some(Err(_)) | None => Poll::Ready(Err(Cut::Gone)),
+        }
+    })
+    .await
+}
