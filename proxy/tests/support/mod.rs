@@ -7,11 +7,13 @@ pub mod origin;
 pub mod raw;
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     net::{SocketAddr, TcpListener},
     path::Path,
     sync::Arc,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -55,8 +57,12 @@ pub struct Setup {
 pub fn free_port() -> SocketAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     let own = std::net::Ipv4Addr::new(127, 77, high, low.clamp(1, 254));
-    let listener = TcpListener::bind((own, 0)).expect("a free port");
-    listener.local_addr().expect("bound")
+    // The kernel may name a port again that nobody listens on yet.
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    let free =
+        || TcpListener::bind((own, 0)).and_then(|listener| listener.local_addr()).expect("a free port");
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    (0..1000).map(|_| free()).find(|address| given.insert(*address)).expect("a port that is new")
 }
 
 impl Setup {
