@@ -8,4 +8,4 @@
 pub mod exposition;
 mod server;
 
-pub use server::serve;
+pub use server::{ACCEPT_PAUSE, serve, serve_connection};

@@ -9,7 +9,11 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+};
 use tokio_io_timeout::TimeoutStream;
 
 /// Connections at once.
@@ -19,7 +23,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection on which nothing moves for so long while an answer is due is closed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause after an accept that failed, for want of descriptors as a rule.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until the future is dropped; connections that are being answered then go on. Handlers find their client's address
 /// as [`ConnectInfo`]. Returns only if the address cannot be served any more.
@@ -35,20 +39,26 @@ pub async fn serve(listener: TcpListener, router: Router) -> std::io::Result<()>
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone().layer(Extension(ConnectInfo(peer))));
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(ANSWER_TIMEOUT));
+        let router = router.clone().layer(Extension(ConnectInfo(peer)));
         tokio::spawn(async move {
             let _place = place;
-            let io = TokioIo::new(Box::pin(stream));
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(io, service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "an admin connection ended early");
-            }
+            serve_connection(stream, router).await;
         });
+    }
+}
+
+/// Serves one connection to its end, as bounded in time as [`serve`]'s.
+pub async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Send + 'static, router: Router) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT));
+    // For the content of a request; between requests the limit for heads is the shorter one.
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an admin connection ended early");
     }
 }

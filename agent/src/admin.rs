@@ -1,4 +1,5 @@
-//! The admin address: metrics, health and the read-only API, over HTTP/1.1. [`weir_admin::serve`] bounds what clients can take.
+//! The admin address: metrics, health and the read-only API, over HTTP/1.1. The agent's Unix socket serves the same pages.
+//! [`weir_admin::serve`] bounds what clients can take.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +14,7 @@ use axum::{
         header::{CONTENT_TYPE, USER_AGENT},
     },
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -22,6 +23,7 @@ use weir_admin::exposition;
 use crate::{
     api::EventsReply,
     metrics::Metrics,
+    operator::{self, ActsReply},
     peaks::ScraperId,
     state::{State, lock},
 };
@@ -33,8 +35,8 @@ struct Admin {
     metrics: Arc<Metrics>,
 }
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, state: Arc<State>) -> std::io::Result<()> {
+/// Every page that is read; the agent's Unix socket has the same, and takes acts.
+pub fn pages(state: Arc<State>) -> std::io::Result<Router> {
     let metrics = Metrics::new(Arc::clone(&state)).map_err(std::io::Error::other)?;
     let admin = Admin { state, metrics: Arc::new(metrics) };
     let router = Router::new()
@@ -46,13 +48,19 @@ pub async fn serve(listener: TcpListener, state: Arc<State>) -> std::io::Result<
         .route("/api/zones/{zone}", get(zone))
         .route("/api/events", get(events))
         .route("/api/host", get(host))
+        .route("/api/acts", get(acts))
         .fallback(not_found)
         .with_state(admin);
-    weir_admin::serve(listener, router).await
+    Ok(router)
+}
+
+/// Serves until the process ends. Nobody is asked who he is here, so nothing is done for him.
+pub async fn serve(listener: TcpListener, pages: Router) -> std::io::Result<()> {
+    weir_admin::serve(listener, pages.route("/api/acts", post(no_acts))).await
 }
 
 async fn index() -> &'static str {
-    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/events\n/api/host\n"
+    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/events\n/api/host\n/api/acts\n"
 }
 
 async fn scrape(
@@ -116,6 +124,34 @@ async fn host(Shared(admin): Shared<Admin>) -> Response {
     blocking(move || Json(admin.state.host_reply()).into_response()).await
 }
 
+#[derive(Deserialize)]
+struct ActsQuery {
+    /// So many of the newest entries of the ledger, instead of what is in force.
+    history: Option<u64>,
+}
+
+/// Entries of the ledger in one answer.
+const MOST_HISTORY: u64 = 10_000;
+
+async fn acts(Shared(admin): Shared<Admin>, Query(query): Query<ActsQuery>) -> Response {
+    let state = &admin.state;
+    let acts = match query.history {
+        None => operator::in_force(state),
+        Some(count) => match operator::history(state, count.min(MOST_HISTORY)).await {
+            Ok(acts) => acts,
+            Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        },
+    };
+    Json(ActsReply { acts, ledger_fault: state.ledger.health().fault() }).into_response()
+}
+
+async fn no_acts() -> Response {
+    problem(
+        StatusCode::FORBIDDEN,
+        "this address is for reading only: acts are taken on the agent's Unix socket (agent.socket)",
+    )
+}
+
 async fn not_found() -> Response {
     problem(StatusCode::NOT_FOUND, "no such page; see /")
 }
@@ -135,7 +171,8 @@ struct Problem<'a> {
     detail: &'a str,
 }
 
-fn problem(status: StatusCode, detail: &str) -> Response {
+/// An answer that says what is wrong.
+pub fn problem(status: StatusCode, detail: &str) -> Response {
     let body =
         Problem { title: status.canonical_reason().unwrap_or("error"), status: status.as_u16(), detail };
     let mut response = (status, Json(body)).into_response();

@@ -1,7 +1,8 @@
 //! weir's control plane: the only owner of the kernel side.
 //!
 //! [`run`] loads or adopts the kernel programs, keeps the zone table in step with the configuration, reads the kernel's
-//! counts, audits them against the kernel's own socket list and serves them on the admin address. It is not on the data
+//! counts, audits them against the kernel's own socket list and serves them on the admin address. Operators act through
+//! its Unix socket; the ledger has what they did. It is not on the data
 //! path: stopped or killed, counting and caps go on in the kernel.
 
 mod admin;
@@ -10,7 +11,9 @@ mod audit;
 mod events;
 mod host;
 mod kernel;
+mod ledger;
 mod metrics;
+mod operator;
 mod peaks;
 mod run;
 mod state;
@@ -19,5 +22,7 @@ mod zones;
 pub use api::{EventRecord, EventsReply, HostReply, ZoneRecord, ZonesReply};
 pub use host::{Finding, check_host};
 pub use kernel::{KernelError, unload};
+pub use ledger::{LedgerError, Reader as LedgerReader};
+pub use operator::{ActRecord, ActReply, ActRequest, ActsReply, act_record};
 pub use run::{AgentError, run};
 pub use zones::{ZoneTableError, check_keys};

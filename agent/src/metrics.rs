@@ -1,6 +1,8 @@
 //! `/metrics`: a collector that reads the kernel's numbers when it is asked. `docs/metrics.md` is the contract; a test
 //! compares the two.
 
+mod hand;
+
 use std::{
     net::Ipv4Addr,
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
@@ -70,6 +72,8 @@ impl Collector for KernelCollector {
         families.extend(self.host());
         families.extend(self.kernel());
         families.extend(self.agent());
+        families.extend(self.leases());
+        families.extend(self.ledger());
         families
     }
 }

@@ -7,6 +7,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -31,6 +32,8 @@ use crate::{
     admin, audit,
     events::EventLog,
     kernel::{Kernel, KernelError, Settings, listener_key},
+    ledger::Ledger,
+    operator::{self, Hand, Now, socket},
     peaks::Peaks,
     state::{Reloads, State, lock},
     zones::{ZoneTable, ZoneTableError},
@@ -49,6 +52,8 @@ pub enum AgentError {
     User { user: String, key: &'static str },
     #[error("the admin server ended")]
     Serve(#[source] io::Error),
+    #[error("cannot listen on the agent's socket {path}")]
+    Socket { path: PathBuf, source: io::Error },
     #[error("cannot wait for the kernel's events")]
     Events(#[source] io::Error),
 }
@@ -67,7 +72,12 @@ pub async fn run(
     let listener =
         TcpListener::bind(address).await.map_err(|source| AgentError::Admin { address, source })?;
     let state = Arc::new(start(&config)?);
-    let server = tokio::spawn(admin::serve(listener, Arc::clone(&state)));
+    // Behind the instance's lock, so that no other agent of this instance has it.
+    let socket = socket::bind(&config.agent.socket, &config.agent.operators)
+        .map_err(|source| AgentError::Socket { path: config.agent.socket.clone(), source })?;
+    let pages = admin::pages(Arc::clone(&state)).map_err(AgentError::Serve)?;
+    let server = tokio::spawn(admin::serve(listener, pages.clone()));
+    let acts = tokio::spawn(socket::serve(socket, Arc::clone(&state), pages));
     tokio::pin!(server);
     let events = tokio::spawn(follow_events(Arc::clone(&state)));
     let auditor = tokio::spawn(audit_forever(Arc::clone(&state), config.agent.audit_interval));
@@ -92,9 +102,15 @@ pub async fn run(
                 None => reloading = false,
             },
             // It may wait for an RCU grace period.
-            _ = look.tick() => tokio::task::block_in_place(|| every_second(&state)),
+            _ = look.tick() => {
+                tokio::task::block_in_place(|| every_second(&state));
+                read_ledger(&state).await;
+            }
         }
     };
+    // With it goes the socket's file.
+    acts.abort();
+    let _ = acts.await;
     auditor.abort();
     events.abort();
     tracing::info!("weir agent ends; counting and caps go on in the kernel");
@@ -123,6 +139,11 @@ fn start(config: &Config) -> Result<State, AgentError> {
         program_stats: config.agent.program_stats,
     })?;
     let mut zones = ZoneTable::read(&kernel.zones, &kernel.tables)?;
+    let (ledger, in_force) = Ledger::start(config.agent.ledger.clone());
+    // What cannot be read is an alarm by then; leases that the kernel has go on to their ends.
+    let mut hand = in_force.map_or_else(|_| Hand::default(), |in_force| Hand::new(in_force, Now::read()));
+    // Zones that come with the configuration come with their leases.
+    hand.enforce(&mut zones, &kernel.zones, Now::read());
     let listeners = listening(config);
     kernel.tables.check_room(&uids, listeners.len())?;
     let changes = zones.apply(&config.zones, &kernel.zones, &mut kernel.tables)?;
@@ -166,6 +187,10 @@ fn start(config: &Config) -> Result<State, AgentError> {
         reloads,
         ready: false.into(),
         listeners: Mutex::new(listeners.iter().map(|(address, _)| listener_key(address)).collect()),
+        hand: Mutex::new(hand),
+        operators: Mutex::new(config.agent.operators.clone()),
+        ledger,
+        acts: tokio::sync::Mutex::default(),
     })
 }
 
@@ -209,6 +234,10 @@ fn take_over(state: &State, current: Config, config: Config) -> Config {
                     tracing::warn!(key, "this key takes effect when the agent is restarted");
                 }
             }
+            if let Err(error) = socket::admit(&current.agent.socket, &config.agent.operators) {
+                tracing::warn!(%error, "the agent's socket keeps its permissions");
+            }
+            (*lock(&state.operators)).clone_from(&config.agent.operators);
             state.reloads.note(true);
             lock(&state.events).agent("reload", summary);
             config
@@ -238,10 +267,12 @@ fn apply(state: &State, config: &Config) -> Result<String, AgentError> {
 }
 
 /// What a running agent cannot change.
-fn fixed_keys(old: &Config, new: &Config) -> [(&'static str, bool); 6] {
+fn fixed_keys(old: &Config, new: &Config) -> [(&'static str, bool); 8] {
     [
         ("instance", old.instance != new.instance),
         ("agent.admin", old.agent.admin != new.agent.admin),
+        ("agent.socket", old.agent.socket != new.agent.socket),
+        ("agent.ledger", old.agent.ledger != new.agent.ledger),
         ("agent.cgroup", old.agent.cgroup != new.agent.cgroup),
         ("agent.max_zones", old.agent.max_zones != new.agent.max_zones),
         ("agent.max_sources", old.agent.max_sources != new.agent.max_sources),
@@ -273,7 +304,16 @@ fn first_lines(text: &str) -> String {
     told.join("\n")
 }
 
+/// Tried again until it succeeds: until then it is not known what is in force.
+async fn read_ledger(state: &State) {
+    let readable = state.ledger.health().up.load(Relaxed);
+    if readable && !lock(&state.hand).is_known() && operator::load(state).await.is_ok() {
+        tracing::info!("the ledger is read: what is in force by it is known");
+    }
+}
+
 fn every_second(state: &State) {
+    operator::enforce(state, Now::read());
     state.look();
     let freed = lock(&state.zones).reap(&state.memory);
     state.forget_peaks(&freed);

@@ -16,12 +16,15 @@ use weir_common::{
     reason::{Close, REFUSALS, Refusal},
     zone::{UNATTRIBUTED, ZoneKey, ZoneUsage},
 };
+use weir_config::Operator;
 
 use crate::{
     api::{AuditReply, HostReply, MapReply, ProgramReply, ZoneRecord, ZonesReply},
     audit::Report,
     events::EventLog,
     kernel::{HostMemory, Kernel, ZoneMemory, at_least_zero},
+    ledger::Ledger,
+    operator::Hand,
     peaks::Peaks,
     zones::{Entry, ZoneTable},
 };
@@ -44,6 +47,13 @@ pub struct State {
     pub ready: AtomicBool,
     /// Our listening addresses, as the kernel sees them.
     pub listeners: Mutex<HashSet<ListenerKey>>,
+    /// Leases that people gave.
+    pub hand: Mutex<Hand>,
+    /// Who may act.
+    pub operators: Mutex<Vec<Operator>>,
+    pub ledger: Ledger,
+    /// Held while an act is recorded and done: one at a time.
+    pub acts: tokio::sync::Mutex<()>,
 }
 
 /// How reloads went.

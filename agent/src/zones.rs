@@ -137,9 +137,14 @@ impl ZoneTable {
     }
 
     /// The configured zone of this name.
-    #[expect(dead_code, reason = "for the operator's acts, which come next")]
     pub fn by_name(&self, name: &str) -> Option<&Entry> {
         self.live.get(&ZoneKey::of(name)).filter(|entry| &*entry.name == name)
+    }
+
+    /// The zone of this name, draining or not.
+    pub fn any_by_name(&self, name: &str) -> Option<&Entry> {
+        let mut draining = self.draining.values().map(|(_, entry)| entry);
+        self.by_name(name).or_else(|| draining.find(|entry| &*entry.name == name))
     }
 
     /// The leases that a zone has, or that it will have when it comes into the configuration.
@@ -148,13 +153,11 @@ impl ZoneTable {
     }
 
     /// Keys of all zones that have leases.
-    #[expect(dead_code, reason = "for the operator's acts, which come next")]
     pub fn leased(&self) -> Vec<ZoneKey> {
         self.leases.keys().copied().collect()
     }
 
     /// From now on a zone has these leases.
-    #[expect(dead_code, reason = "for the operator's acts, which come next")]
     pub fn set_leases(&mut self, key: ZoneKey, leases: ZoneLeases, memory: &ZoneMemory) {
         if leases == ZoneLeases::NONE {
             self.leases.remove(&key);

@@ -7,11 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, StatusCode, Uri, client::conn::http1, header::HOST};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::{Request, StatusCode, Uri, header::HOST};
 use serde::de::DeserializeOwned;
 use tokio::{net::TcpStream, time::timeout};
+
+use crate::http;
 
 /// From the connect to the last byte; a reply with 100,000 zones is some tens of MiB.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -99,33 +100,18 @@ impl Admin {
 
     async fn exchange(&self, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
         let authority = &self.authority;
-        let http = |source| AdminError::Http { authority: authority.clone(), source };
         let stream = TcpStream::connect(authority)
             .await
             .map_err(|source| AdminError::NoAgent { authority: authority.clone(), source })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
-        let mut request = Request::new(Empty::<Bytes>::new());
+        let mut request = Request::new(Full::default());
         // Both were parsed before, or are our own.
         *request.uri_mut() = Uri::try_from(path).unwrap_or_default();
         if let Ok(host) = authority.parse() {
             request.headers_mut().insert(HOST, host);
         }
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(http)?;
-            let status = response.status();
-            let body = response.into_body().collect().await.map_err(http)?.to_bytes();
-            Ok((status, body))
-        };
-        tokio::pin!(answer);
-        tokio::select! {
-            biased;
-            answer = &mut answer => answer,
-            // The connection may be through before its last answer was looked at.
-            ended = connection => match ended {
-                Ok(()) => answer.await,
-                Err(source) => Err(http(source)),
-            },
-        }
+        http::exchange(stream, request)
+            .await
+            .map_err(|source| AdminError::Http { authority: authority.clone(), source })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The `weir` command: one module a subcommand, and what they share.
 //!
-//! Exit codes: 0 done, 1 failed (one sentence on stderr says why, or the faults of the configuration), 2 wrong usage.
+//! Exit codes: 0 done, 1 failed (one sentence on stderr says why, or the faults of the configuration), 2 wrong usage, 3 no agent
+//! answers where one is asked to act.
 #![forbid(unsafe_code)]
 
 mod admin;
@@ -8,6 +9,8 @@ mod agent;
 mod check;
 mod demo;
 mod failure;
+mod hand;
+mod http;
 mod logging;
 mod neighbours;
 mod output;
@@ -43,7 +46,8 @@ Examples:
   sudo weir demo                     See it at work, on the loopback address.
   weir check --config weir.toml      Is this configuration right, and has this host what it takes?
   weir run --config weir.toml        Agent and proxy on this host.
-  weir zones                         The zones of this host and their live WebSockets.";
+  weir zones                         The zones of this host and their live WebSockets.
+  weir acts                          What operators have put in force, and until when.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -53,6 +57,12 @@ enum Command {
     Proxy(proxy::ProxyArgs),
     Check(check::CheckArgs),
     Zones(zones::ZonesArgs),
+    Acts(hand::acts::ActsArgs),
+    Deny(hand::deny::DenyArgs),
+    Cap(hand::cap::CapArgs),
+    Zone(hand::zone::ZoneArgs),
+    Kill(hand::kill::KillArgs),
+    Ledger(hand::ledger::LedgerArgs),
     Simulate(simulate::SimulateArgs),
 }
 
@@ -64,11 +74,17 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Zones(args) => zones::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Acts(args) => hand::acts::run(&args),
+        Command::Deny(args) => hand::deny::run(args),
+        Command::Cap(args) => hand::cap::run(args),
+        Command::Zone(args) => hand::zone::run(args),
+        Command::Kill(args) => hand::kill::run(&args),
+        Command::Ledger(args) => hand::ledger::run(args),
         Command::Simulate(args) => simulate::run(&args),
     };
     result.unwrap_or_else(|error| {
         output::to_stderr(&format!("weir: {}\n", failure::describe(&error)));
-        ExitCode::FAILURE
+        hand::exit_code(&error)
     })
 }
 

@@ -96,7 +96,7 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
     let proxy_section = root.section("proxy", &PROXY);
     let proxy = proxy::read(&proxy_section, &mut listeners);
     let agent_section = root.section("agent", &AGENT);
-    let agent = agent::read(&agent_section, &mut listeners);
+    let agent = agent::read(&agent_section, &instance, &mut listeners);
     let plans = plans::read(root.get("plans"));
 
     let mut zones = Zones::new(&plans, proxy.timeouts.clone());

@@ -20,7 +20,7 @@ pub use error::{ConfigError, Fault};
 pub use host::normalise_host;
 pub use index::HostIndex;
 pub use model::{
-    Accounting, Agent, Config, ForwardedHeaders, HostPattern, InstanceName, KernelLog, Origin, OriginScheme,
-    Plan, PlanName, Proxy, Timeouts, Tls, TlsVersion, Zone, ZoneName,
+    Accounting, Agent, Config, ForwardedHeaders, HostPattern, InstanceName, KernelLog, Operator, Origin,
+    OriginScheme, Plan, PlanName, Proxy, Timeouts, Tls, TlsVersion, Zone, ZoneName,
 };
 pub use watch::{Watch, WatchError, watch};

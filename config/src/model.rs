@@ -81,7 +81,13 @@ pub enum ForwardedHeaders {
 pub struct Agent {
     /// Address of `/metrics`, `/healthz`, `/readyz`, `/api`; default `127.0.0.1:9464`.
     pub admin: SocketAddr,
-    /// The reach-out ledger's file; default `/var/lib/weir/ledger.db`. Nothing is written there yet.
+    /// The Unix socket through which operators act; default `/run/weir/agent.sock`, of an instance that is not called `default`
+    /// `/run/weir/INSTANCE/agent.sock`.
+    pub socket: PathBuf,
+    /// Who may act; default root, who always may.
+    pub operators: Vec<Operator>,
+    /// The ledger of everything that operators and the policy did; default `/var/lib/weir/ledger.db`, of an instance that is not
+    /// called `default` `/var/lib/weir/INSTANCE/ledger.db`.
     pub ledger: PathBuf,
     /// The cgroup whose sockets are counted; default the root of cgroup2, wherever it is mounted.
     pub cgroup: Option<PathBuf>,
@@ -102,6 +108,14 @@ pub struct Agent {
     pub program_stats: bool,
     /// The kernel programs' own log; default off.
     pub kernel_log: KernelLog,
+}
+
+/// Somebody who may act through the agent's socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operator {
+    User(String),
+    /// Written `@GROUP`.
+    Group(String),
 }
 
 /// `kernel_log`.

@@ -58,6 +58,8 @@ pub(crate) static AGENT: Keys = Keys {
     section: "[agent]",
     keys: &[
         "admin",
+        "socket",
+        "operators",
         "ledger",
         "cgroup",
         "tag_users",

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 
 use tempfile::TempDir;
 use weir_config::{
-    Accounting, Config, ForwardedHeaders, HostIndex, HostPattern, KernelLog, Timeouts, TlsVersion,
+    Accounting, Config, ForwardedHeaders, HostIndex, HostPattern, KernelLog, Operator, Timeouts, TlsVersion,
 };
 
 const MAIN: &str =
@@ -60,9 +60,19 @@ fn everything_but_a_listener_has_a_default() {
     let agent = config.agent;
     assert_eq!(agent.admin, "127.0.0.1:9464".parse().unwrap());
     assert_eq!((agent.ledger.as_path(), agent.cgroup), (Path::new("/var/lib/weir/ledger.db"), None));
+    assert_eq!(agent.socket.as_path(), Path::new("/run/weir/agent.sock"));
+    assert_eq!(agent.operators, [Operator::User("root".to_owned())]);
     assert_eq!((agent.tag_users.len(), agent.max_zones), (0, 16_384));
     assert_eq!((agent.audit_interval, agent.program_stats), (seconds(60), true));
     assert_eq!(agent.kernel_log, KernelLog::Off);
+}
+
+#[test]
+fn instances_have_files_of_their_own() {
+    let text = "instance = \"edge\"\n[proxy]\nhttp = [\"[::]:80\"]";
+    let agent = Config::parse(text, Path::new("/etc/weir")).unwrap().agent;
+    assert_eq!(agent.socket.as_path(), Path::new("/run/weir/edge/agent.sock"));
+    assert_eq!(agent.ledger.as_path(), Path::new("/var/lib/weir/edge/ledger.db"));
 }
 
 #[test]
@@ -90,6 +100,8 @@ fn every_key_reaches_its_field() {
         retry_after = "7s"
         [agent]
         admin = "[::1]:1"
+        socket = "agent.sock"
+        operators = ["ann", "@ops"]
         ledger = "ledger.db"
         cgroup = "/sys/fs/cgroup/edge"
         tag_users = ["nginx", "envoy"]
@@ -138,6 +150,8 @@ fn every_key_reaches_its_field() {
     assert_eq!(default.files(), [file, file, Path::new("/etc/weir/x.der")].map(Path::to_path_buf).each_ref());
     let agent = config.agent;
     assert_eq!((agent.admin, agent.ledger), ("[::1]:1".parse().unwrap(), "/etc/weir/ledger.db".into()));
+    assert_eq!(agent.socket.as_path(), Path::new("/etc/weir/agent.sock"));
+    assert_eq!(agent.operators, [Operator::User("ann".to_owned()), Operator::Group("ops".to_owned())]);
     assert_eq!(agent.cgroup, Some("/sys/fs/cgroup/edge".into()));
     assert_eq!((agent.tag_users, agent.max_zones), (vec!["nginx".into(), "envoy".into()], 1_000_000));
     assert_eq!((agent.audit_interval, agent.program_stats), (seconds(1), false));

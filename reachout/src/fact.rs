@@ -4,6 +4,7 @@ use crate::{
     case::{CaseId, Closing},
     contact::{Failure, NoticeKey},
     decision::{Event, Rule},
+    hand::HandAct,
     verdict::{Ended, Verdict},
 };
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,10 @@ pub enum Fact {
     VerdictEnded {
         verdict: String,
         ended: Ended,
+    },
+    /// A person's act beside the policy; it changes nothing about usage and case.
+    ByHand {
+        act: HandAct,
     },
 }
 

@@ -20,6 +20,7 @@ pub mod disproportion;
 mod episode;
 pub mod fact;
 pub mod forecast;
+pub mod hand;
 pub mod ledger;
 pub mod limit;
 pub mod params;

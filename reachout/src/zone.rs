@@ -242,7 +242,7 @@ impl Zone {
         match fact {
             Fact::SpikeCounted | Fact::Surging | Fact::Spared { .. } => {}
             Fact::Suspected { .. } | Fact::Mitigated { .. } | Fact::VerdictRenewed { .. } => {}
-            Fact::VerdictEnded { .. } => {}
+            Fact::VerdictEnded { .. } | Fact::ByHand { .. } => {}
             Fact::Flagged => self.flagged = true,
             Fact::Unflagged => self.flagged = false,
             Fact::CaseOpened { case, rule } => {

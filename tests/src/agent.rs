@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use weir_agent::{EventRecord, EventsReply, HostReply, ZoneRecord, ZonesReply};
 
 use crate::{
-    ADMIN, Process, SOON, World, eventually,
+    ADMIN, Process, SOON, World, eventually, host,
     http::{self, Answer},
     metrics::Scrape,
 };
@@ -25,7 +25,20 @@ impl Agent {
     /// Starts it and waits until its first audit is over.
     pub(crate) fn start(world: &World, conf: &Path) -> Self {
         let args = ["agent", "--config", conf.to_str().expect("a path in UTF-8")];
-        let mut agent = Self { process: world.weir("agent", args), conf: conf.to_owned() };
+        Self::ready(world.weir("agent", args), conf)
+    }
+
+    /// The same, and it dies at this point of its way (`agent/src/operator/fault.rs`), as `kill -9` does.
+    pub(crate) fn start_to_die(world: &World, conf: &Path, point: &str) -> Self {
+        let (fault, weir) = (format!("WEIR_FAULT={point}"), host::weir());
+        let text = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+        let args = [fault, text(&weir), "agent".to_owned(), "--config".to_owned(), text(conf)];
+        let args = args.iter().map(String::as_str);
+        Self::ready(Process::start(world.folder(), "agent", Path::new("/usr/bin/env"), args), conf)
+    }
+
+    fn ready(process: Process, conf: &Path) -> Self {
+        let mut agent = Self { process, conf: conf.to_owned() };
         eventually("a ready agent", SOON, || {
             agent.process.assert_running();
             match http::get(ADMIN, "admin", "/readyz") {

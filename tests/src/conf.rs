@@ -52,7 +52,10 @@ impl Conf {
             http: vec![HTTP],
             https: Vec::new(),
             proxy: Vec::new(),
-            agent: vec!["audit_interval = \"1s\"".to_owned()],
+            // Beside the configuration: two worlds must not meet.
+            agent: ["audit_interval = \"1s\"", "socket = \"agent.sock\"", "ledger = \"ledger.db\""]
+                .map(str::to_owned)
+                .to_vec(),
             plans: Vec::new(),
             zones: Vec::new(),
         }
@@ -79,6 +82,12 @@ impl Conf {
     pub fn agent(mut self, line: &str) -> Self {
         self.agent.push(line.to_owned());
         self
+    }
+
+    /// This ledger instead of the one beside the configuration.
+    pub fn ledger(mut self, path: &str) -> Self {
+        self.agent.retain(|line| !line.starts_with("ledger"));
+        self.agent(&format!("ledger = \"{path}\""))
     }
 
     /// A plan with this guideline and this abuse cap.

@@ -85,6 +85,19 @@ pub fn get_from(client: IpAddr, address: SocketAddr, host: &str, path: &str) -> 
     exchange(socket.into(), host, path)
 }
 
+/// A `POST` of JSON on a connection of its own.
+pub fn post(address: SocketAddr, host: &str, path: &str, content: &str) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{content}",
+        content.len()
+    )?;
+    Answer::read(&mut io::BufReader::new(stream))
+}
+
 fn exchange(mut stream: TcpStream, host: &str, path: &str) -> io::Result<Answer> {
     stream.set_read_timeout(Some(LIMIT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;

@@ -11,6 +11,7 @@
 mod agent;
 mod conf;
 pub mod frames;
+pub mod hand;
 pub mod host;
 pub mod http;
 mod instance;

@@ -109,6 +109,11 @@ impl World {
         Agent::start(self, &self.write("weir.toml", &conf.to_string()))
     }
 
+    /// The same, and it dies as soon as it comes to this point.
+    pub fn agent_to_die(&self, conf: &Conf, point: &str) -> Agent {
+        Agent::start_to_die(self, &self.write("weir.toml", &conf.to_string()), point)
+    }
+
     /// Starts `weir` with these arguments. `name` is for its log.
     pub fn weir<'a>(&self, name: &str, args: impl IntoIterator<Item = &'a str>) -> Process {
         Process::start(self.folder(), name, &host::weir(), args)

@@ -18,6 +18,8 @@ use weir_common::{
     source::SourceKey,
 };
 
+use super::sock_destroy::SocketId;
+
 const NETLINK_SOCK_DIAG: libc::c_int = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const INET_DIAG_REQ_SK_BPF_STORAGES: u16 = 2;
@@ -27,7 +29,7 @@ const SK_DIAG_BPF_STORAGE: u16 = 1;
 const SK_DIAG_BPF_STORAGE_MAP_VALUE: u16 = 3;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
-const NLMSG_HEADER: usize = 16;
+pub(super) const NLMSG_HEADER: usize = 16;
 /// `struct inet_diag_msg`.
 const DIAG_MESSAGE: usize = 72;
 /// `struct inet_diag_req_v2`.
@@ -43,6 +45,7 @@ pub struct SocketSeen {
     /// TCP state, as `include/net/tcp_states.h` numbers them.
     pub state: u8,
     pub tag: Option<SocketTag>,
+    pub id: SocketId,
 }
 
 /// Calls `each` with every TCP socket of the calling thread's network namespace.
@@ -55,7 +58,7 @@ pub fn list_sockets(tags: &MapData, mut each: impl FnMut(SocketSeen)) -> io::Res
     Ok(())
 }
 
-fn open() -> io::Result<OwnedFd> {
+pub(super) fn open() -> io::Result<OwnedFd> {
     // SAFETY: makes a descriptor that nobody else has.
     let fd =
         unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, NETLINK_SOCK_DIAG) };
@@ -95,7 +98,7 @@ fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn send(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
+pub(super) fn send(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
     // SAFETY: the descriptor is open and the buffer live.
     let sent = unsafe { libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -179,7 +182,7 @@ fn socket_seen(body: &[u8]) -> Option<SocketSeen> {
         .flat_map(|(_, storage)| attributes(storage))
         .find(|(kind, value)| *kind == SK_DIAG_BPF_STORAGE_MAP_VALUE && value.len() >= size_of::<SocketTag>())
         .map(|(_, value)| read_tag(value));
-    Some(SocketSeen { local, state, tag })
+    Some(SocketSeen { local, state, tag, id: SocketId::of_message(body)? })
 }
 
 /// A tag as it lies in socket storage. As long as a tag, by the caller's check.
@@ -211,11 +214,11 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_ne_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 

@@ -168,7 +168,7 @@ fn configuration(ports: Ports, origins: &[SocketAddr]) -> String {
          instance = \"{INSTANCE}\"\n\n\
          [proxy]\nhttp  = [\"{http}\"]\nhttps = [\"{https}\"]\nadmin = \"{proxy_admin}\"\nuser  = \"{USER}\"\n\
          drain_timeout = \"1s\"\nretry_after = \"5s\"\n\n\
-         [agent]\nadmin = \"{admin}\"\nmax_zones = 64\naudit_interval = \"1s\"\n",
+         [agent]\nadmin = \"{admin}\"\nsocket = \"agent.sock\"\nledger = \"ledger.db\"\nmax_zones = 64\naudit_interval = \"1s\"\n",
     );
     for plan in &PLANS {
         let (name, guideline, abuse_cap) = (plan.name, plan.guideline, plan.abuse_cap);

@@ -1,6 +1,6 @@
 //! `[agent]`.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::{
     WEEK,
@@ -8,26 +8,27 @@ use super::{
     proxy::{duration, user},
 };
 use crate::{
-    model::{Agent, KernelLog},
-    raw::Section,
+    model::{Agent, InstanceName, KernelLog, Operator},
+    raw::{Section, Value},
 };
 
 const KERNEL_LOG: [(&str, KernelLog); 2] = [("off", KernelLog::Off), ("debug", KernelLog::Debug)];
 const DEFAULT_ADMIN: &str = "127.0.0.1:9464";
-const DEFAULT_LEDGER: &str = "/var/lib/weir/ledger.db";
+const DEFAULT_INSTANCE: &str = "default";
+/// `sun_path` of a Unix socket's address, without the 0 at its end.
+const LONGEST_SOCKET: usize = 107;
 const DEFAULT_MAX_ZONES: u32 = 16_384;
 const MOST_ZONES: u32 = 1_000_000;
 const DEFAULT_MAX_SOURCES: u32 = 262_144;
 const MOST_SOURCES: u32 = 16_777_216;
 
-pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Agent {
+pub(super) fn read(section: &Section<'_>, instance: &InstanceName, listeners: &mut Listeners) -> Agent {
     let audit = Duration::from_secs(1)..=WEEK;
     Agent {
         admin: listeners.one(section, "admin", DEFAULT_ADMIN),
-        ledger: section
-            .get("ledger")
-            .and_then(|value| value.path(&format!("{DEFAULT_LEDGER:?}")))
-            .unwrap_or(DEFAULT_LEDGER.into()),
+        socket: socket(section, own("/run/weir", instance, "agent.sock")),
+        operators: operators(section),
+        ledger: path(section, "ledger", own("/var/lib/weir", instance, "ledger.db")),
         cgroup: section.get("cgroup").and_then(|value| value.path("\"/sys/fs/cgroup\"")),
         tag_users: tag_users(section),
         max_zones: number(section, "max_zones", 1..=MOST_ZONES, DEFAULT_MAX_ZONES),
@@ -47,6 +48,43 @@ fn number(section: &Section<'_>, key: &'static str, range: RangeInclusive<u32>, 
     let wide = u64::from(*range.start())..=u64::from(*range.end());
     let value = section.get(key).and_then(|value| value.number(wide, default.into()));
     value.and_then(|number| number.try_into().ok()).unwrap_or(default)
+}
+
+/// A file of this instance alone: two agents on a host must not meet.
+fn own(folder: &str, instance: &InstanceName, name: &str) -> PathBuf {
+    match instance.as_str() {
+        DEFAULT_INSTANCE => PathBuf::from(folder).join(name),
+        instance => PathBuf::from(folder).join(instance).join(name),
+    }
+}
+
+fn path(section: &Section<'_>, key: &'static str, default: PathBuf) -> PathBuf {
+    section.get(key).and_then(|value| value.path(&format!("{default:?}"))).unwrap_or(default)
+}
+
+fn socket(section: &Section<'_>, default: PathBuf) -> PathBuf {
+    let path = path(section, "socket", default);
+    let len = path.as_os_str().len();
+    if len > LONGEST_SOCKET {
+        let message =
+            format!("the path of the socket has {len} bytes, and the kernel takes {LONGEST_SOCKET}");
+        let remedy = "name a shorter one, for example socket = \"/run/weir/agent.sock\"";
+        match section.get("socket") {
+            Some(value) => value.fault(message, remedy),
+            None => section.fault(message, remedy),
+        }
+    }
+    path
+}
+
+fn operators(section: &Section<'_>) -> Vec<Operator> {
+    let Some(value) = section.get("operators") else { return vec![Operator::User("root".to_owned())] };
+    let names = value.texts("[\"root\", \"@weir\"]").unwrap_or_default();
+    let operator = |(name, value): &(&str, Value<'_>)| match name.strip_prefix('@') {
+        Some(group) => user(group, value).map(Operator::Group),
+        None => user(name, value).map(Operator::User),
+    };
+    names.iter().filter_map(operator).collect()
 }
 
 fn tag_users(section: &Section<'_>) -> Vec<String> {

@@ -4,6 +4,7 @@
 //! - `storm ADDRESS ZONE THREADS`: clients that fight for a zone's places; see [`weir_tests::storm`].
 //! - `hold ADDRESS HOST COUNT`: opens WebSockets, says so, and holds them until its standard input ends.
 //! - `origin ADDRESS MANNER`: an origin of that [`weir_tests::origin::Manner`].
+//! - `knock UID SOCKET`: becomes another user, asks an agent's socket for a page and for an act; prints how it was answered.
 //! - `tag UID ADDRESS ZONE`: listens, accepts, becomes another user and tries every operation; prints the errnos.
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ use std::{
     io::{self, BufRead as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
+    path::Path,
     process::Command,
 };
 
@@ -23,6 +25,7 @@ use nix::{
 };
 use weir_common::ABI_VERSION;
 use weir_tests::{
+    hand,
     origin::{self, Manner},
     sockopt, storm, websocket,
 };
@@ -37,6 +40,7 @@ fn main() {
         }
         ["hold", address, host, count] => hold(parse(address), host, count.parse().expect("a count")),
         ["origin", address, manner] => serve(parse(address), manner),
+        ["knock", uid, socket] => knock(uid.parse().expect("a uid"), socket.as_ref()),
         ["tag", uid, address, zone] => tag(uid.parse().expect("a uid"), parse(address), zone),
         other => panic!("no such job: {other:?}"),
     }
@@ -66,6 +70,18 @@ fn serve(address: SocketAddr, manner: &str) {
         println!("listening");
         origin::accept(listener, manner).await;
     });
+}
+
+fn knock(uid: u32, socket: &Path) {
+    setuid(Uid::from_raw(uid)).expect("another user");
+    let act = r#"{"act":"kill","zone":"a.test","dry_run":true}"#;
+    let answers = [hand::ask(socket, "/api/acts", None), hand::ask(socket, "/api/acts", Some(act))];
+    let words = answers.map(|answer| match answer {
+        Ok(answer) => answer.status.to_string(),
+        Err(error) => format!("{:?}", error.kind()),
+    });
+    println!("{}", words.join(" "));
+    io::stdin().lock().lines().for_each(drop);
 }
 
 fn tag(uid: u32, address: SocketAddr, zone: &str) {

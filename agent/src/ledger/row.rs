@@ -1,0 +1,89 @@
+//! An entry as a row of `events`, and back: times as RFC 3339 to the nanosecond, the rest as the texts that are hashed.
+
+use rusqlite::{Connection, Row, Transaction, params, types::Type};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use weir_reachout::ledger::{Entry, Hash, Head};
+
+const COLUMNS: &str = "seq, at, zone, actor, reason, evidence, policy, fact, previous, hash";
+
+pub fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
+    let sql = format!("INSERT INTO events ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
+    let json = |value| serde_json::to_string(value).map_err(to_sql);
+    let at = entry.at.format(&Rfc3339).map_err(to_sql)?;
+    let seq = i64::try_from(entry.seq).map_err(to_sql)?;
+    transaction.prepare_cached(&sql)?.execute(params![
+        seq,
+        at,
+        entry.zone,
+        json(&entry.actor)?,
+        entry.reason.as_str(),
+        entry.evidence,
+        entry.policy.as_str(),
+        entry.fact,
+        entry.previous.to_string(),
+        entry.hash.to_string(),
+    ])?;
+    Ok(())
+}
+
+/// Calls `each` with the entries from number `from` on, oldest first.
+pub fn each<E: From<rusqlite::Error>>(
+    connection: &Connection,
+    from: u64,
+    mut each: impl FnMut(Entry) -> Result<(), E>,
+) -> Result<(), E> {
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE seq >= ?1 ORDER BY seq");
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query([i64::try_from(from).unwrap_or(i64::MAX)])?;
+    while let Some(row) = rows.next()? {
+        each(entry(row)?)?;
+    }
+    Ok(())
+}
+
+/// The newest entries, newest first.
+pub fn newest(connection: &Connection, count: u64) -> rusqlite::Result<Vec<Entry>> {
+    let sql = format!("SELECT {COLUMNS} FROM events ORDER BY seq DESC LIMIT ?1");
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    connection.prepare(&sql)?.query_map([count], entry)?.collect()
+}
+
+/// The end of the chain, as the last row says.
+pub fn head(connection: &Connection) -> rusqlite::Result<Head> {
+    let last = newest(connection, 1)?.pop();
+    Ok(last.map_or_else(Head::default, |entry| Head { seq: entry.seq, hash: entry.hash }))
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let at: String = row.get(1)?;
+    let hash = |column| {
+        let text: String = row.get(column)?;
+        Hash::try_from(text).map_err(|error| from_sql(column, error))
+    };
+    Ok(Entry {
+        seq: row.get::<_, i64>(0)?.try_into().map_err(|error| from_sql(0, error))?,
+        at: OffsetDateTime::parse(&at, &Rfc3339).map_err(|error| from_sql(1, error))?,
+        zone: row.get(2)?,
+        actor: json(row, 3)?,
+        reason: row.get::<_, String>(4)?.try_into().map_err(|error| from_sql(4, error))?,
+        evidence: row.get(5)?,
+        policy: serde_json::from_value(row.get::<_, String>(6)?.into())
+            .map_err(|error| from_sql(6, error))?,
+        fact: row.get(7)?,
+        previous: hash(8)?,
+        hash: hash(9)?,
+    })
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| from_sql(column, error))
+}
+
+fn from_sql(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
+
+fn to_sql(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
+}

@@ -1,0 +1,228 @@
+//! The ledger's file: SQLite in WAL mode, every event synced to the disk before it counts as written.
+//!
+//! A [`Store`] that exists is locked (a second agent gets none), of the newest version, and its chain has been followed from
+//! the first entry to the last. Readable by its owner only: it holds customers' names and what was said of them.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior::Immediate};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use weir_reachout::ledger::{Draft, Entry, Head};
+
+use super::{
+    LedgerError, row,
+    schema::{self, Kind, MIGRATIONS},
+};
+
+/// How long a reader (a backup, a query by hand) may keep us waiting.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub struct Store {
+    path: PathBuf,
+    connection: Connection,
+    head: Head,
+    /// Device and inode of the file that is open.
+    identity: (u64, u64),
+    _lock: Flock<File>,
+}
+
+impl Store {
+    /// Opens the ledger, or makes an empty one. `each` gets every entry that it has, oldest first.
+    pub fn open(
+        path: &Path,
+        each: impl FnMut(Entry) -> Result<(), LedgerError>,
+    ) -> Result<Self, LedgerError> {
+        let file = |action| {
+            let path = path.to_owned();
+            move |source| LedgerError::File { action, path, source }
+        };
+        if let Some(folder) = path.parent() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(file("make the folder of"))?;
+        }
+        let lock = lock(path)?;
+        // SQLite gives its other files the permissions of this one.
+        let made = private().open(path).map_err(file("open"))?;
+        let metadata = made.metadata().map_err(file("look at"))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(failed("open", path))?;
+        prepare(&mut connection, path)?;
+        let head = follow(&connection, path, each)?;
+        Ok(Self {
+            path: path.to_owned(),
+            connection,
+            head,
+            identity: (metadata.dev(), metadata.ino()),
+            _lock: lock,
+        })
+    }
+
+    /// Writes an entry at the end of the chain; it is on the disk when this returns.
+    pub fn append(&mut self, draft: Draft) -> Result<Entry, LedgerError> {
+        self.check_in_place()?;
+        let mut head = self.head;
+        let entry = head.append(draft)?;
+        let written = self.write(|transaction| row::insert(transaction, &entry));
+        // A commit that failed late may have been written all the same: the file has the last word.
+        match written {
+            Err(_) if row::head(&self.connection).is_ok_and(|found| found == head) => {}
+            other => other.map_err(failed("write to", &self.path))?,
+        }
+        self.head = head;
+        Ok(entry)
+    }
+
+    /// Writes a sign of life, to know that an event could be written.
+    pub fn beat(&mut self, at: OffsetDateTime) -> Result<(), LedgerError> {
+        self.check_in_place()?;
+        let at = at.format(&Rfc3339).unwrap_or_default();
+        self.write(|transaction| {
+            transaction.execute("INSERT OR REPLACE INTO heartbeat (one, at) VALUES (1, ?1)", [&at]).map(drop)
+        })
+        .map_err(failed("write to", &self.path))
+    }
+
+    /// The newest entries, newest first.
+    pub fn newest(&self, count: u64) -> Result<Vec<Entry>, LedgerError> {
+        row::newest(&self.connection, count).map_err(failed("read", &self.path))
+    }
+
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Bytes on the disk, with what is not yet in the main file.
+    pub fn size(&self) -> u64 {
+        let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        size(&self.path) + size(&beside(&self.path, "-wal"))
+    }
+
+    fn write(
+        &mut self,
+        step: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction_with_behavior(Immediate)?;
+        step(&transaction)?;
+        transaction.commit()
+    }
+
+    /// SQLite would go on writing to a file that nobody can find any more.
+    fn check_in_place(&self) -> Result<(), LedgerError> {
+        match fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == self.identity => Ok(()),
+            _ => Err(LedgerError::Replaced { path: self.path.clone() }),
+        }
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
+fn lock(path: &Path) -> Result<Flock<File>, LedgerError> {
+    let lock = beside(path, ".lock");
+    let file = private().open(&lock).map_err(|source| LedgerError::File {
+        action: "open",
+        path: lock.clone(),
+        source,
+    })?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => LedgerError::Held { path: path.to_owned() },
+        errno => LedgerError::File { action: "lock", path: lock, source: errno.into() },
+    })
+}
+
+fn prepare(connection: &mut Connection, path: &Path) -> Result<(), LedgerError> {
+    let known = MIGRATIONS.len();
+    let open = failed("open", path);
+    connection.busy_timeout(PATIENCE).map_err(&open)?;
+    let kind = schema::kind(connection).map_err(&open)?;
+    let version = match kind {
+        Kind::Foreign => return Err(LedgerError::Foreign { path: path.to_owned() }),
+        Kind::Ledger { version } if version > known => {
+            return Err(LedgerError::Newer { path: path.to_owned(), found: version, known });
+        }
+        Kind::Ledger { version } => version,
+        Kind::Empty => 0,
+    };
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;")
+        .map_err(&open)?;
+    if version < known {
+        let transaction = connection.transaction_with_behavior(Immediate).map_err(&open)?;
+        schema::migrate(&transaction, version)
+            .and_then(|()| transaction.commit())
+            .map_err(failed("make", path))?;
+    }
+    Ok(())
+}
+
+/// Follows the chain from its first entry to its last.
+pub(super) fn follow(
+    connection: &Connection,
+    path: &Path,
+    mut each: impl FnMut(Entry) -> Result<(), LedgerError>,
+) -> Result<Head, LedgerError> {
+    /// Two kinds of failure on one way.
+    enum Stop {
+        Sql(rusqlite::Error),
+        Ledger(LedgerError),
+    }
+    impl From<rusqlite::Error> for Stop {
+        fn from(error: rusqlite::Error) -> Self {
+            Self::Sql(error)
+        }
+    }
+    let mut head = Head::default();
+    let followed = row::each(connection, 1, |entry| {
+        let next = head.follow(&entry);
+        head =
+            next.map_err(|source| Stop::Ledger(LedgerError::Tampered { path: path.to_owned(), source }))?;
+        each(entry).map_err(Stop::Ledger)
+    });
+    match followed {
+        Ok(()) => Ok(head),
+        Err(Stop::Ledger(error)) => Err(error),
+        Err(Stop::Sql(source)) => Err(failed("read", path)(source)),
+    }
+}
+
+/// What SQLite says, told apart: damage is another thing to do than a lock or a full disk.
+pub(super) fn failed(action: &'static str, path: &Path) -> impl Fn(rusqlite::Error) -> LedgerError {
+    let path = path.to_owned();
+    move |source| {
+        let path = path.clone();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt) => LedgerError::Damaged { path, fault: source.to_string() },
+            Some(ErrorCode::NotADatabase) => LedgerError::Foreign { path },
+            None if matches!(source, rusqlite::Error::FromSqlConversionFailure(..)) => {
+                LedgerError::Damaged { path, fault: source.to_string() }
+            }
+            _ => LedgerError::Database { action, path, source },
+        }
+    }
+}
+
+/// The path with something behind its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+pub(super) fn io_failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LedgerError {
+    let path = path.to_owned();
+    move |source| LedgerError::File { action, path, source }
+}

@@ -1,0 +1,84 @@
+//! Leases that people gave, and the ledger: series only for zones that have a lease.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus::proto::{MetricFamily, MetricType};
+use weir_admin::exposition::{family, gauge, label, single_counter, single_gauge};
+use weir_common::zone::ZoneKey;
+
+use super::{KernelCollector, zone_labels};
+use crate::{operator::Now, state::lock};
+
+impl KernelCollector {
+    /// As the kernel has them, whoever gave them.
+    pub(super) fn leases(&self) -> Vec<MetricFamily> {
+        let now = Now::read();
+        let (mut active, mut ends) = (Vec::new(), Vec::new());
+        let zones = lock(&self.state.zones);
+        for entry in zones.entries().into_iter().filter(|entry| !entry.draining) {
+            let leases = zones.leases(ZoneKey::of(&entry.name));
+            for (kind, cap, end) in [
+                ("block", 0, leases.block_until_boot_ns),
+                ("verdict", leases.verdict_cap, leases.verdict_until_boot_ns),
+                ("limit", leases.limit_cap, leases.limit_until_boot_ns),
+            ] {
+                if end <= now.boot_ns {
+                    continue;
+                }
+                let mut labels = zone_labels(entry);
+                labels.push(label("kind", kind));
+                let left = (end - now.boot_ns) as f64 / 1e9;
+                active.push(gauge(labels.clone(), cap as f64));
+                ends.push(gauge(labels, now.wall.unix_timestamp() as f64 + left));
+            }
+        }
+        vec![
+            family(
+                "weir_zone_lease_active",
+                "Leases on zones by kind; the value is the cap, 0 for a block.",
+                MetricType::GAUGE,
+                active,
+            ),
+            family(
+                "weir_zone_lease_end_timestamp_seconds",
+                "When the lease ends by itself.",
+                MetricType::GAUGE,
+                ends,
+            ),
+        ]
+    }
+
+    pub(super) fn ledger(&self) -> Vec<MetricFamily> {
+        let health = self.state.ledger.health();
+        let count = |number: &std::sync::atomic::AtomicU64| number.load(Relaxed);
+        let in_force = lock(&self.state.hand).iter().count();
+        vec![
+            single_gauge(
+                "weir_acts_in_force",
+                "Leases that people gave and that are not over.",
+                in_force as f64,
+            ),
+            single_gauge(
+                "weir_ledger_up",
+                "1 if the ledger could be read and written when that was last tried.",
+                f64::from(u8::from(health.up.load(Relaxed))),
+            ),
+            single_gauge("weir_ledger_events", "Entries of the ledger.", count(&health.events) as f64),
+            single_gauge(
+                "weir_ledger_size_bytes",
+                "Bytes of the ledger on the disk.",
+                count(&health.size_bytes) as f64,
+            ),
+            single_gauge(
+                "weir_ledger_last_write_timestamp_seconds",
+                "When something last reached the disk: an entry, or the sign of life once a minute.",
+                count(&health.last_write) as f64,
+            ),
+            single_counter(
+                "weir_ledger_errors_total",
+                "Attempts to read or write the ledger that failed.",
+                count(&health.errors_total),
+            ),
+        ]
+    }
+}
