@@ -207,7 +207,9 @@ fn every_metric_is_documented_and_every_documented_one_is_served() {
             .split('`')
             .skip(1)
             .step_by(2)
-            .filter(|word| (word.starts_with("weir_") || word.starts_with("process_")) && !word.ends_with('_'))
+            .filter(|word| {
+                (word.starts_with("weir_") || word.starts_with("process_")) && !word.ends_with('_')
+            })
             .filter(|word| !word.starts_with("weir_proxy_"))
             .map(|word| word.split(['{', '=']).next().unwrap_or(word).to_owned())
             .collect();
