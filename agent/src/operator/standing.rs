@@ -187,9 +187,9 @@ mod tests {
             HandAct::ZoneBlock { until: until(90) },
         ]);
         let leases = ZoneLeases {
-            block_until_boot_ns: 1090_000_000_000,
+            block_until_boot_ns: 1_090_000_000_000,
             verdict_cap: 7,
-            verdict_until_boot_ns: 1060_000_000_000,
+            verdict_until_boot_ns: 1_060_000_000_000,
             ..ZoneLeases::NONE
         };
         assert_eq!(hand.wanted(), HashMap::from([(ZoneKey::of("z"), leases)]));
