@@ -5,9 +5,12 @@
 
 mod agent;
 mod listeners;
+mod networks;
 mod origin;
+mod origins;
 mod plans;
 mod proxy;
+mod resolvers;
 mod timeouts;
 mod tls;
 mod zones;

@@ -21,6 +21,6 @@ pub use host::normalise_host;
 pub use index::HostIndex;
 pub use model::{
     Accounting, Agent, Config, ForwardedHeaders, HostPattern, InstanceName, KernelLog, Operator, Origin,
-    OriginScheme, Plan, PlanName, Proxy, Timeouts, Tls, TlsVersion, Zone, ZoneName,
+    OriginScheme, OriginTls, Origins, Plan, PlanName, Proxy, Timeouts, Tls, TlsVersion, Zone, ZoneName,
 };
 pub use watch::{Watch, WatchError, watch};

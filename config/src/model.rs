@@ -1,10 +1,14 @@
 //! The configuration as the rest of weir sees it: checked, resolved, with defaults filled in.
 
+mod origins;
 mod timeouts;
 mod tls;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
+
+pub use origins::{Origin, OriginScheme, OriginTls, Origins};
 pub use timeouts::Timeouts;
 pub use tls::{Tls, TlsVersion};
 
@@ -42,6 +46,16 @@ pub struct Proxy {
     pub accounting: Accounting,
     /// Which forwarding headers an origin gets; default `x-forwarded`.
     pub forwarded: ForwardedHeaders,
+    /// Peers whose forwarding headers are believed and added to; default none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Peers whose connections begin with a PROXY protocol header, and have to; default none.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// DNS servers for the names of origins; default, as an empty list, what the system asks.
+    pub resolvers: Vec<SocketAddr>,
+    /// Failures in a row, within `origin_fail_timeout`, after which an origin is left out; 0 is never; default 3.
+    pub origin_max_fails: u32,
+    /// How long an origin is left out at first, twice as long each time that it fails again; default 10 s.
+    pub origin_fail_timeout: Duration,
     /// The time limits as long as the zone is not known, and of zones that say nothing else.
     pub timeouts: Arc<Timeouts>,
     /// The oldest version of TLS that is spoken with clients; default 1.2.
@@ -146,25 +160,10 @@ pub struct Zone {
     /// The hosts that are the zone's; default its name. No two zones share one.
     pub hosts: Vec<HostPattern>,
     pub plan: Arc<Plan>,
-    pub origin: Origin,
+    pub origins: Origins,
     pub tls: Option<Tls>,
     /// `[proxy]`'s where the zone says nothing else.
     pub timeouts: Arc<Timeouts>,
-}
-
-/// Where a zone's requests go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    pub scheme: OriginScheme,
-    /// A DNS name, an IPv4 address, or an IPv6 address without brackets.
-    pub host: String,
-    pub port: u16,
-}
-
-/// `ws` and `http` are the same thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OriginScheme {
-    Ws,
 }
 
 /// A host that a zone answers to: lower case, without a port or a trailing dot, IDNA names in their ASCII form, an IPv6

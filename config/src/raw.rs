@@ -39,6 +39,11 @@ pub(crate) static PROXY: Keys = Keys {
         "forwarded",
         "tls_min_version",
         "default_tls",
+        "trusted_proxies",
+        "proxy_protocol_from",
+        "resolvers",
+        "origin_max_fails",
+        "origin_fail_timeout",
         "header_timeout",
         "tls_handshake_timeout",
         "keep_alive_timeout",
@@ -74,8 +79,22 @@ pub(crate) static AGENT: Keys = Keys {
 };
 pub(crate) static PLAN: Keys =
     Keys { section: "[plans.NAME]", keys: &["guideline", "abuse_cap", "socket_cap", "source_cap"] };
-pub(crate) static ZONE: Keys =
-    Keys { section: "[[zones]]", keys: &["name", "hosts", "plan", "origin", "tls", "timeouts"] };
+pub(crate) static ZONE: Keys = Keys {
+    section: "[[zones]]",
+    keys: &[
+        "name",
+        "hosts",
+        "plan",
+        "origin",
+        "origins",
+        "origin_tls",
+        "origin_host",
+        "send_proxy_protocol",
+        "tls",
+        "timeouts",
+    ],
+};
+pub(crate) static ORIGIN_TLS: Keys = Keys { section: "origin_tls", keys: &["ca", "server_name"] };
 pub(crate) static TLS: Keys = Keys { section: "tls", keys: &["cert", "key", "ocsp"] };
 pub(crate) static TIMEOUTS: Keys = Keys {
     section: "timeouts",
@@ -94,7 +113,7 @@ pub(crate) static TIMEOUTS: Keys = Keys {
 };
 
 /// All of them. A key that is found in the wrong section is looked up here.
-static ALL: [&Keys; 7] = [&ROOT, &PROXY, &AGENT, &PLAN, &ZONE, &TLS, &TIMEOUTS];
+static ALL: [&Keys; 8] = [&ROOT, &PROXY, &AGENT, &PLAN, &ZONE, &TLS, &ORIGIN_TLS, &TIMEOUTS];
 
 /// A table whose keys have been checked. A section that the file lacks is an empty one.
 pub(crate) struct Section<'a> {

@@ -5,7 +5,8 @@ use std::{fs, path::Path, time::Duration};
 
 use tempfile::TempDir;
 use weir_config::{
-    Accounting, Config, ForwardedHeaders, HostIndex, HostPattern, KernelLog, Operator, Timeouts, TlsVersion,
+    Accounting, Config, ForwardedHeaders, HostIndex, HostPattern, KernelLog, Operator, Origin, OriginScheme,
+    Timeouts, TlsVersion,
 };
 
 const MAIN: &str =
@@ -49,6 +50,8 @@ fn everything_but_a_listener_has_a_default() {
     assert_eq!((proxy.user.as_str(), proxy.accounting), ("nobody", Accounting::Required));
     assert_eq!(proxy.forwarded, ForwardedHeaders::XForwarded);
     assert_eq!((proxy.drain_timeout, proxy.retry_after), (seconds(30), seconds(30)));
+    assert_eq!((proxy.trusted_proxies, proxy.proxy_protocol_from, proxy.resolvers), (vec![], vec![], vec![]));
+    assert_eq!((proxy.origin_max_fails, proxy.origin_fail_timeout), (3, seconds(10)));
     assert_eq!((proxy.tls_min_version, proxy.default_tls), (TlsVersion::Tls12, None));
     assert_eq!(*proxy.timeouts, Timeouts::default());
     let timeouts = Timeouts::default();
@@ -84,6 +87,11 @@ fn every_key_reaches_its_field() {
         user = "weir"
         accounting = "optional"
         forwarded = "both"
+        trusted_proxies = ["10.0.0.0/8", "::1"]
+        proxy_protocol_from = ["192.0.2.1"]
+        resolvers = ["127.0.0.1:5353", "::1"]
+        origin_max_fails = 0
+        origin_fail_timeout = "3s"
         header_timeout = "1s"
         tls_handshake_timeout = "2s"
         keep_alive_timeout = "1m30s"
@@ -116,7 +124,10 @@ fn every_key_reaches_its_field() {
         name = "Shop"
         hosts = ["Shop.EXAMPLE.", "*.shop.example", "::1"]
         plan = "a.b"
-        origin = "http://[::1]/"
+        origins = ["http://[::1]/", "wss://b"]
+        origin_host = "b:8080"
+        origin_tls = { ca = "CERT", server_name = "B.internal." }
+        send_proxy_protocol = true
         [zones.timeouts]
         header_timeout = "8s"
         tunnel_idle_timeout = "9s"
@@ -131,6 +142,11 @@ fn every_key_reaches_its_field() {
     let proxy = config.proxy;
     assert_eq!((config.instance.as_str(), proxy.http.len(), proxy.user.as_str()), ("edge_1", 2, "weir"));
     assert_eq!((proxy.accounting, proxy.forwarded), (Accounting::Optional, ForwardedHeaders::Both));
+    let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+    assert_eq!(proxy.trusted_proxies, networks(&["10.0.0.0/8", "::1/128"]));
+    assert_eq!(proxy.proxy_protocol_from, networks(&["192.0.2.1/32"]));
+    assert_eq!(proxy.resolvers, ["127.0.0.1:5353".parse().unwrap(), "[::1]:53".parse().unwrap()]);
+    assert_eq!((proxy.origin_max_fails, proxy.origin_fail_timeout), (0, seconds(3)));
     let timeouts = Timeouts {
         header: seconds(1),
         tls_handshake: seconds(2),
@@ -160,7 +176,12 @@ fn every_key_reaches_its_field() {
     assert_eq!((zone.plan.guideline, zone.plan.abuse_cap, zone.plan.socket_cap), (3, 30, Some(16)));
     let hosts: Vec<_> = zone.hosts.iter().map(HostPattern::to_string).collect();
     assert_eq!(hosts, ["shop.example", "*.shop.example", "[::1]"]);
-    assert_eq!((zone.origin.host.as_str(), zone.origin.port), ("::1", 80));
+    let origin = |scheme, host: &str, port| Origin { scheme, host: host.to_owned(), port };
+    let origins = &zone.origins;
+    assert_eq!(origins.list, [origin(OriginScheme::Ws, "::1", 80), origin(OriginScheme::Wss, "b", 443)]);
+    assert_eq!((origins.host.as_deref(), origins.send_proxy_protocol), (Some("b:8080"), true));
+    assert_eq!(origins.tls.ca.as_deref(), Some(file));
+    assert_eq!(origins.tls.server_name.as_deref(), Some("b.internal"));
     assert_eq!(zone.tls, None);
     let overridden =
         Timeouts { header: seconds(8), tunnel_idle: Some(seconds(9)), tunnel_max_life: None, ..timeouts };

@@ -38,7 +38,7 @@ use crate::{
         roster::Roster,
         routes::{RoutesError, Snapshot},
     },
-    upstream::{self, Pool},
+    upstream::Pool,
 };
 
 /// How long aborted connections may take to be gone.
@@ -84,8 +84,6 @@ pub(crate) struct Shared {
     pub counters: Arc<Counters>,
     pub roster: Arc<Roster>,
     pub pool: Pool,
-    /// For a request that met a closed connection of the pool.
-    pub fresh: Pool,
     pub tls: ServerConfigs,
     pub http1: http1::Builder,
     pub http2: h2::server::Builder,
@@ -167,8 +165,7 @@ impl Bound {
             accounts,
             counters: Arc::default(),
             roster: Roster::new(),
-            pool: upstream::pool(routes.clone()),
-            fresh: upstream::fresh(routes.clone()),
+            pool: Pool::new(),
             tls: ServerConfigs::new(routes.clone())?,
             http1: connection::http1::builder(),
             http2: connection::http2::builder(),

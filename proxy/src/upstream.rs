@@ -1,63 +1,37 @@
-//! Connections to origins: one way to dial, for upgrades (a connection each) and for the pool of plain requests.
+//! Connections to origins.
+//!
+//! A zone has a [`Group`] of origins, each of which is reached by an [`Endpoint`]: its name is resolved, an address connected
+//! to, a PROXY protocol header sent if the zone wants one, and TLS set up. One way to dial, for upgrades (a connection each)
+//! and for the [`Pool`] of plain requests. Whoever asked tells the [`Member`] of the group what came of it.
 
+mod endpoint;
+mod group;
+mod health;
+mod introduction;
+mod names;
+mod pool;
 mod pooled;
 mod stream;
+mod tls;
 
-use std::{
-    convert::Infallible,
-    io,
-    net::{IpAddr, SocketAddr},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, sync::Arc};
 
-use arc_swap::ArcSwap;
-use http::{Uri, uri::Authority};
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioTimer},
-};
-use tokio::{
-    net::lookup_host,
-    time::{Instant, timeout_at},
-};
+use weir_config::{Proxy, Zone};
 
+pub(crate) use endpoint::{Call, Endpoint, Endpoints};
+pub(crate) use group::{Group, Member};
+pub(crate) use introduction::Introduction;
+pub(crate) use names::Names;
+pub(crate) use pool::{Pool, Reuse};
 pub(crate) use pooled::{Pooled, has_answered, mark_answered};
 pub(crate) use stream::Stream;
+pub use tls::TrustError;
+pub(crate) use tls::Trusts;
 
-use stream::Opened;
+use crate::request::reason::Reason;
 
-use crate::{
-    downstream::stream::Descriptor,
-    request::{body::Upload, reason::Reason},
-    server::routes::Snapshot,
-};
-
-/// How long an idle connection to an origin is kept for the next plain request.
-///
-/// Shorter than servers commonly keep theirs (5 s), so that a request seldom meets a connection that is being closed.
-const POOL_IDLE: Duration = Duration::from_secs(4);
-/// Idle connections that are kept for one origin.
-const POOL_IDLE_PER_ORIGIN: usize = 64;
 /// The longest head that an origin may send. Bytes.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
-
-/// Where an origin is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
-    host: OriginHost,
-    port: u16,
-    /// `host:port`, the pool's key.
-    pub authority: Authority,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum OriginHost {
-    Ip(IpAddr),
-    Name(Arc<str>),
-}
 
 /// No connection to an origin came up.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +42,18 @@ pub(crate) enum DialError {
     Resolve(#[source] io::Error),
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
+    #[error("{kind}: {0}", kind = of_tls(.0))]
+    Tls(#[source] io::Error),
+}
+
+/// What a failed handshake is a case of, for the log.
+fn of_tls(error: &io::Error) -> &'static str {
+    let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match fault {
+        Some(rustls::Error::InvalidCertificate(_)) => "the origin's certificate is not accepted",
+        Some(_) => "no TLS with the origin",
+        None => "the origin broke off the TLS handshake",
+    }
 }
 
 /// Why a caller has no connection.
@@ -85,218 +71,79 @@ impl<E> From<DialError> for Unconnected<E> {
 }
 
 impl DialError {
+    fn of_name(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut { Self::Timeout } else { Self::Resolve(error) }
+    }
+
     pub fn reason(&self) -> Reason {
         match self {
+            _ if self.is_of_host() => Reason::HostExhausted,
             Self::Timeout => Reason::OriginConnectTimeout,
-            Self::Resolve(error) | Self::Connect(error) if is_of_host(error) => Reason::HostExhausted,
             Self::Resolve(_) | Self::Connect(_) => Reason::OriginUnreachable,
+            Self::Tls(_) => Reason::OriginTlsFailed,
         }
     }
-}
 
-/// True for want of descriptors, memory or local ports: no fault of the origin.
-fn is_of_host(error: &io::Error) -> bool {
-    use libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    error
-        .raw_os_error()
-        .is_some_and(|errno| [EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL].contains(&errno))
-}
-
-impl Origin {
-    /// `None` if the host cannot stand in a URL.
-    pub fn new(host: &str, port: u16) -> Option<Self> {
-        let (host, text) = match host.parse::<IpAddr>() {
-            Ok(ip) => (OriginHost::Ip(ip), SocketAddr::new(ip, port).to_string()),
-            Err(_) => (OriginHost::Name(host.into()), format!("{host}:{port}")),
-        };
-        Some(Self { host, port, authority: Authority::try_from(text).ok()? })
+    /// True for want of descriptors, memory or local ports: no fault of the origin.
+    pub fn is_of_host(&self) -> bool {
+        use libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+        let (Self::Resolve(error) | Self::Connect(error) | Self::Tls(error)) = self else { return false };
+        error
+            .raw_os_error()
+            .is_some_and(|errno| [EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL].contains(&errno))
     }
 
-    /// The inverse of `authority`.
-    fn of(uri: &Uri) -> Option<Self> {
-        let host = uri.host()?;
-        Self::new(host.trim_start_matches('[').trim_end_matches(']'), uri.port_u16()?)
+    /// Another origin may do better, and there is time left to ask it.
+    pub fn is_for_another(&self) -> bool {
+        !matches!(self, Self::Timeout) && !self.is_of_host()
+    }
+}
+
+/// Builds the groups of a configuration's zones, with what the groups before know.
+pub(crate) struct Builder<'a> {
+    endpoints: &'a Endpoints,
+    trusts: Trusts,
+    previous: Option<&'a Trusts>,
+    rule: health::Rule,
+}
+
+impl<'a> Builder<'a> {
+    pub fn new(settings: &Proxy, endpoints: &'a Endpoints, previous: Option<&'a Trusts>) -> Self {
+        let rule =
+            health::Rule { max_fails: settings.origin_max_fails, timeout: settings.origin_fail_timeout };
+        Self { endpoints, trusts: Trusts::default(), previous, rule }
     }
 
-    /// Connects to the first address that answers, all within `timeout`.
-    ///
-    /// `on_socket` is called with each socket before it connects, so that the books can have it from the start. Its result
-    /// comes with the connection; with a socket that does not connect it is dropped, and the next socket is asked for anew.
-    pub async fn dial<A, E>(
-        &self,
-        timeout: Duration,
-        on_socket: impl Fn(&Arc<Descriptor>) -> Result<A, E>,
-    ) -> Result<(Stream, A), Unconnected<E>> {
-        let deadline = Instant::now() + timeout;
-        match &self.host {
-            OriginHost::Ip(ip) => connect(SocketAddr::new(*ip, self.port), deadline, &on_socket).await,
-            OriginHost::Name(name) => {
-                let found = timeout_at(deadline, lookup_host((&**name, self.port))).await;
-                let addresses = found.map_err(|_| DialError::Timeout)?.map_err(DialError::Resolve)?;
-                connect_any(addresses, deadline, &on_socket).await
-            }
+    pub fn group(&mut self, zone: &Zone, previous: Option<&Arc<Group>>) -> Result<Group, TrustError> {
+        let origins = &zone.origins;
+        let mut endpoints = Vec::with_capacity(origins.list.len());
+        for origin in &origins.list {
+            let tls = self.trusts.of(origin, &origins.tls, self.previous)?;
+            endpoints.push(self.endpoints.get(&origin.host, origin.port, tls, origins.send_proxy_protocol));
         }
-    }
-}
-
-async fn connect<A, E>(
-    address: SocketAddr,
-    deadline: Instant,
-    on_socket: &impl Fn(&Arc<Descriptor>) -> Result<A, E>,
-) -> Result<(Stream, A), Unconnected<E>> {
-    let opened = Opened::new(address).map_err(DialError::Connect)?;
-    let given = on_socket(opened.descriptor()).map_err(Unconnected::OnSocket)?;
-    match timeout_at(deadline, opened.connect(address)).await {
-        Ok(connected) => Ok((connected.map_err(DialError::Connect)?, given)),
-        Err(_) => Err(DialError::Timeout.into()),
-    }
-}
-
-async fn connect_any<A, E>(
-    addresses: impl Iterator<Item = SocketAddr>,
-    deadline: Instant,
-    on_socket: &impl Fn(&Arc<Descriptor>) -> Result<A, E>,
-) -> Result<(Stream, A), Unconnected<E>> {
-    let mut last = DialError::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-    for address in addresses {
-        match connect(address, deadline, on_socket).await {
-            Err(Unconnected::Dial(error @ DialError::Connect(_))) => last = error,
-            decided => return decided,
-        }
-    }
-    Err(last.into())
-}
-
-/// The pool of kept-alive connections for plain requests.
-pub(crate) type Pool = Client<Connector, Upload>;
-
-/// Builds the pool. `routes` has the connect timeout.
-pub(crate) fn pool(routes: Arc<ArcSwap<Snapshot>>) -> Pool {
-    build(routes, POOL_IDLE_PER_ORIGIN)
-}
-
-/// Builds what has a connection of its own for every request.
-pub(crate) fn fresh(routes: Arc<ArcSwap<Snapshot>>) -> Pool {
-    build(routes, 0)
-}
-
-fn build(routes: Arc<ArcSwap<Snapshot>>, idle_per_origin: usize) -> Pool {
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(idle_per_origin)
-        .http1_max_buf_size(MAX_HEAD)
-        .set_host(false)
-        .build(Connector { routes })
-}
-
-/// Dials for the pool.
-#[derive(Clone)]
-pub(crate) struct Connector {
-    routes: Arc<ArcSwap<Snapshot>>,
-}
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = Pooled;
-    type Error = DialError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
+        Ok(Group::new(&zone.name, endpoints, self.rule, previous.map(Arc::as_ref)))
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let timeout = self.routes.load().settings.timeouts.connect;
-        Box::pin(async move {
-            let unusable =
-                || DialError::Resolve(io::Error::new(io::ErrorKind::InvalidInput, "no host and port"));
-            let origin = Origin::of(&uri).ok_or_else(unusable)?;
-            let dialled = origin.dial(timeout, |_| Ok::<_, Infallible>(())).await;
-            let (stream, ()) = dialled.map_err(|Unconnected::Dial(error)| error)?;
-            Ok(Pooled::new(stream))
-        })
+    /// What the next configuration is built from.
+    pub fn finish(self) -> Trusts {
+        self.trusts
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    };
-
-    use nix::sys::socket::{SockaddrStorage, getpeername};
-    use tokio::net::TcpListener;
-
     use super::*;
-    use crate::support;
 
     #[test]
     fn want_of_descriptors_or_ports_is_not_the_origins_fault() {
-        for (errno, reason) in [
-            (libc::EMFILE, Reason::HostExhausted),
-            (libc::EADDRNOTAVAIL, Reason::HostExhausted),
-            (libc::ECONNREFUSED, Reason::OriginUnreachable),
+        for (errno, reason, another) in [
+            (libc::EMFILE, Reason::HostExhausted, false),
+            (libc::EADDRNOTAVAIL, Reason::HostExhausted, false),
+            (libc::ECONNREFUSED, Reason::OriginUnreachable, true),
         ] {
-            assert_eq!(DialError::Connect(io::Error::from_raw_os_error(errno)).reason(), reason);
+            let error = DialError::Connect(io::Error::from_raw_os_error(errno));
+            assert_eq!((error.reason(), error.is_for_another()), (reason, another));
         }
-    }
-
-    /// One in `live` as long as it lives.
-    struct Counted<'a>(&'a AtomicUsize);
-
-    impl Drop for Counted<'_> {
-        fn drop(&mut self) {
-            self.0.fetch_sub(1, Relaxed);
-        }
-    }
-
-    #[tokio::test]
-    async fn each_socket_is_shown_before_it_connects_and_forgotten_if_it_does_not() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let listening = listener.local_addr().expect("bound");
-        let closed = support::free_port();
-        let (live, shown) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        let on_socket = |descriptor: &Arc<Descriptor>| {
-            let unconnected = descriptor.with(|fd| getpeername::<SockaddrStorage>(fd).is_err());
-            shown.lock().expect("unpoisoned").push((descriptor.clone(), unconnected));
-            assert_eq!(live.fetch_add(1, Relaxed), 0, "the one before is dropped first");
-            Ok::<_, Infallible>(Counted(&live))
-        };
-        let deadline = Instant::now() + support::PATIENCE;
-        let (stream, counted) = connect_any([closed, listening].into_iter(), deadline, &on_socket)
-            .await
-            .unwrap_or_else(|_| panic!("the second address listens"));
-        let shown = shown.into_inner().expect("unpoisoned");
-        let names: Vec<_> = shown.iter().map(|(name, unconnected)| (name.with(drop), *unconnected)).collect();
-        assert_eq!(names, [(None, Some(true)), (Some(()), Some(true))]);
-        assert_eq!(live.load(Relaxed), 1);
-        drop(stream);
-        assert_eq!(shown[1].0.with(drop), None, "a closed socket has no number");
-        drop(counted);
-    }
-
-    #[tokio::test]
-    async fn a_socket_that_may_not_be_is_not_connected() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let listening = listener.local_addr().expect("bound");
-        let origin = Origin::new("127.0.0.1", listening.port()).expect("a host");
-        let turned = origin.dial(support::PATIENCE, |_| Err::<(), _>("no")).await.map(drop);
-        assert!(matches!(turned, Err(Unconnected::OnSocket("no"))), "{turned:?}");
-        let waiting = timeout_at(Instant::now() + Duration::from_millis(50), listener.accept()).await;
-        assert!(waiting.is_err(), "nobody has connected");
-    }
-
-    #[test]
-    fn an_origin_survives_its_authority() {
-        for (host, authority) in [
-            ("127.0.0.1", "127.0.0.1:9001"),
-            ("::1", "[::1]:9001"),
-            ("origin.example", "origin.example:9001"),
-        ] {
-            let origin = Origin::new(host, 9001).expect("a host");
-            assert_eq!(origin.authority.as_str(), authority);
-            assert_eq!(Origin::of(&format!("http://{authority}/x").parse().expect("a URI")), Some(origin));
-        }
+        assert!(!DialError::Timeout.is_for_another(), "no time is left");
     }
 }

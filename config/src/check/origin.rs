@@ -1,4 +1,4 @@
-//! `origin`: `ws://host[:port][/]`, or the same with `http`.
+//! One origin: `ws://host[:port][/]` or `wss://host[:port][/]`, or the same with `http` and `https`.
 
 use std::net::Ipv6Addr;
 
@@ -8,7 +8,6 @@ use crate::{
     model::{Origin, OriginScheme},
 };
 
-const DEFAULT_PORT: u16 = 80;
 const EXAMPLE: &str = "write ws://HOST:PORT, for example \"ws://127.0.0.1:9001\"";
 
 pub(super) fn parse(url: &str) -> Result<Origin, Problem> {
@@ -16,16 +15,11 @@ pub(super) fn parse(url: &str) -> Result<Origin, Problem> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(wrong("it has no scheme", EXAMPLE));
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "ws" | "http" => {}
-        "wss" | "https" => {
-            return Err(wrong(
-                "origins over TLS are not supported yet",
-                "write ws:// and an origin that takes cleartext",
-            ));
-        }
-        _ => return Err(wrong("its scheme is neither ws nor http", EXAMPLE)),
-    }
+    let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
+        "ws" | "http" => (OriginScheme::Ws, 80),
+        "wss" | "https" => (OriginScheme::Wss, 443),
+        _ => return Err(wrong("its scheme is none of ws, wss, http and https", EXAMPLE)),
+    };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
     match tail.as_bytes() {
@@ -46,7 +40,7 @@ pub(super) fn parse(url: &str) -> Result<Origin, Problem> {
     }
     let (host, port) = split_port(authority);
     let port = match port.map(str::parse::<u16>) {
-        None => DEFAULT_PORT,
+        None => default_port,
         Some(Ok(port)) if port != 0 => port,
         Some(_) => return Err(wrong("its port is not a number from 1 to 65535", EXAMPLE)),
     };
@@ -54,7 +48,7 @@ pub(super) fn parse(url: &str) -> Result<Origin, Problem> {
         let remedy = "write a DNS name, an IPv4 address, or an IPv6 address in brackets";
         return Err(wrong("it has no valid host", remedy));
     };
-    Ok(Origin { scheme: OriginScheme::Ws, host, port })
+    Ok(Origin { scheme, host, port })
 }
 
 /// At the colon after the host; those of an IPv6 address are in brackets.
@@ -85,9 +79,13 @@ mod tests {
             ("http://Origin.Example./", "origin.example", 80),
             ("WS://[2001:DB8::1]:8080/", "2001:db8::1", 8080),
             ("ws://[::1]", "::1", 80),
+            ("wss://a", "a", 443),
+            ("https://a:8443", "a", 8443),
         ] {
             let origin = parse(url).unwrap();
             assert_eq!((origin.host.as_str(), origin.port), (host, port), "{url}");
+            let over_tls = origin.scheme == OriginScheme::Wss;
+            assert_eq!(over_tls, url.starts_with("wss") || url.starts_with("https"), "{url}");
         }
     }
 
@@ -95,9 +93,7 @@ mod tests {
     fn what_weir_would_not_honour_is_refused_with_the_reason() {
         for (url, reason) in [
             ("127.0.0.1:9001", "no scheme"),
-            ("wss://a", "not supported yet"),
-            ("https://a", "not supported yet"),
-            ("tcp://a", "neither ws nor http"),
+            ("tcp://a", "none of ws, wss, http and https"),
             ("ws://a/chat", "a path"),
             ("ws://a//", "a path"),
             ("ws://a?x=1", "a query"),

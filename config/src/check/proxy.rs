@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{WEEK, listeners::Listeners, plans::source_cap, timeouts, tls};
+use super::{MILLISECOND, WEEK, listeners::Listeners, networks, plans::source_cap, resolvers, timeouts, tls};
 use crate::{
     model::{Accounting, ForwardedHeaders, Proxy, Timeouts, TlsVersion},
     raw::{Section, Value},
@@ -49,6 +49,20 @@ pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
             .get("forwarded")
             .and_then(|v| v.choice(&FORWARDED))
             .unwrap_or(ForwardedHeaders::XForwarded),
+        trusted_proxies: networks::list(section, "trusted_proxies"),
+        proxy_protocol_from: networks::list(section, "proxy_protocol_from"),
+        resolvers: resolvers::list(section, "resolvers"),
+        origin_max_fails: section
+            .get("origin_max_fails")
+            .and_then(|value| value.number(0..=1_000_000, 3))
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or(3),
+        origin_fail_timeout: duration(
+            section,
+            "origin_fail_timeout",
+            MILLISECOND..=WEEK,
+            Duration::from_secs(10),
+        ),
         timeouts: Arc::new(timeouts::read(section, &Timeouts::default())),
         tls_min_version: section
             .get("tls_min_version")

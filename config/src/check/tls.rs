@@ -26,7 +26,7 @@ pub(super) fn read(value: &Value<'_>) -> Option<Tls> {
     Some(Tls { cert, key, ocsp })
 }
 
-fn pem(value: &Value<'_>, what: &str) -> Option<PathBuf> {
+pub(super) fn pem(value: &Value<'_>, what: &str) -> Option<PathBuf> {
     let path = value.path("\"certs/example.com.pem\"")?;
     let why = match std::fs::metadata(&path) {
         Ok(metadata) if metadata.is_file() => return Some(path),

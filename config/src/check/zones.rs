@@ -5,9 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{origin, plans::Plans, timeouts, tls};
+use super::{origins, plans::Plans, timeouts, tls};
 use crate::{
-    model::{HostPattern, Origin, OriginScheme, Plan, PlanName, Timeouts, Zone, ZoneName},
+    model::{HostPattern, Plan, PlanName, Timeouts, Zone, ZoneName},
     nearest::nearest,
     raw::{Section, TIMEOUTS, Value, ZONE},
     source::Place,
@@ -59,7 +59,7 @@ impl<'p> Zones<'p> {
         // A copy of a zone has its hosts too: that is one fault, not many.
         let hosts = if twice { Vec::new() } else { self.hosts(section, named.as_ref()) };
         let plan = self.plan(section);
-        let origin = section.required("origin", "\"ws://127.0.0.1:9001\"").and_then(|value| origin(&value));
+        let origins = origins::read(section);
         let tls = section.get("tls").and_then(|value| tls::read(&value));
         let timeouts = section.get("timeouts").and_then(|value| value.section(&TIMEOUTS));
         let timeouts = timeouts.map(|section| Arc::new(timeouts::read(&section, &self.timeouts)));
@@ -70,7 +70,7 @@ impl<'p> Zones<'p> {
             name: name.clone(),
             hosts,
             plan: plan.unwrap_or_else(no_plan),
-            origin: origin.unwrap_or_else(no_origin),
+            origins,
             tls,
             timeouts: timeouts.unwrap_or_else(|| self.timeouts.clone()),
         };
@@ -161,11 +161,6 @@ fn name(value: &Value<'_>) -> Option<ZoneName> {
     Some(ZoneName(name.into()))
 }
 
-fn origin(value: &Value<'_>) -> Option<Origin> {
-    let text = value.text("\"ws://127.0.0.1:9001\"")?;
-    origin::parse(text).map_err(|problem| value.problem(problem)).ok()
-}
-
 /// Stands in until the report refuses the configuration.
 fn no_plan() -> Arc<Plan> {
     Arc::new(Plan {
@@ -175,9 +170,4 @@ fn no_plan() -> Arc<Plan> {
         socket_cap: None,
         source_cap: None,
     })
-}
-
-/// As [`no_plan`].
-fn no_origin() -> Origin {
-    Origin { scheme: OriginScheme::Ws, host: String::new(), port: 0 }
 }

@@ -59,13 +59,16 @@ pub(crate) async fn run(
     _entry: Entry,
 ) {
     let accepted = Instant::now();
+    // A socket that is gone has no address any more, and soon no connection.
+    let Ok(local_address) = stream.local_addr() else { return };
     let stream = ClientStream::new(stream);
     let books = Books::new(shared.accounts.clone(), shared.counters.clone(), stream.descriptor());
     let peer_end = stream.peer();
     match scheme {
         Scheme::Http => {
             let limits = Limits::new(shared.routes.load().settings.timeouts.clone());
-            let client = Client { address: peer, scheme, zone: None, books, peer: peer_end, limits };
+            let client =
+                Client { address: peer, local_address, scheme, zone: None, books, peer: peer_end, limits };
             match speaks_http2(&stream, &shared).await {
                 Some(true) => http2::serve(stream, client, &shared).await,
                 Some(false) => http1::serve(stream, client, &shared).await,
@@ -80,7 +83,8 @@ pub(crate) async fn run(
                     None => shared.routes.load().settings.timeouts.clone(),
                 });
                 let zone = route.filter(|route| route.has_certificate()).map(|route| route.zone.name.clone());
-                let client = Client { address: peer, scheme, zone, books, peer: peer_end, limits };
+                let client =
+                    Client { address: peer, local_address, scheme, zone, books, peer: peer_end, limits };
                 if tls::is_http2(&stream) {
                     http2::serve(stream, client, &shared).await;
                 } else {

@@ -1,4 +1,4 @@
-//! The sockets as the rest of the proxy sees them: a client's socket, and what a tunnel may ask of any socket.
+//! The sockets as the rest of the proxy sees them: one that the books can name, and what a tunnel may ask of any.
 
 mod socket;
 
@@ -14,9 +14,12 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{client, server};
 
 pub(crate) use socket::{Failure, Peer, Socket};
+
+/// On the client's side.
+pub(crate) type ClientStream = NamedStream;
 
 /// What a tunnel needs of either side.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -37,7 +40,7 @@ impl Transport for Socket {
     }
 }
 
-impl Transport for ClientStream {
+impl Transport for NamedStream {
     fn abort_on_close(&self) {
         self.socket.abort_on_close();
     }
@@ -47,7 +50,7 @@ impl Transport for ClientStream {
     }
 }
 
-impl<T: Transport> Transport for TlsStream<T> {
+impl<T: Transport> Transport for server::TlsStream<T> {
     fn abort_on_close(&self) {
         self.get_ref().0.abort_on_close();
     }
@@ -57,9 +60,19 @@ impl<T: Transport> Transport for TlsStream<T> {
     }
 }
 
-/// A client's TCP socket, whose descriptor the [`books`](crate::accounting::books) may name as long as it is open.
+impl<T: Transport> Transport for client::TlsStream<T> {
+    fn abort_on_close(&self) {
+        self.get_ref().0.abort_on_close();
+    }
+
+    fn failure(&self) -> Failure {
+        self.get_ref().0.failure()
+    }
+}
+
+/// A TCP socket whose descriptor the [`books`](crate::accounting::books) may name as long as it is open.
 #[derive(Debug)]
-pub(crate) struct ClientStream {
+pub(crate) struct NamedStream {
     /// Dropped before the socket.
     name: NamedSocket,
     socket: Socket,
@@ -105,10 +118,20 @@ impl Drop for NamedSocket {
     }
 }
 
-impl ClientStream {
+impl NamedStream {
     pub fn new(tcp: TcpStream) -> Self {
         let socket = Socket::new(tcp);
         Self { name: NamedSocket::new(&socket), socket }
+    }
+
+    /// As [`new`](Self::new), of a socket that has been named before.
+    pub fn of(name: NamedSocket, tcp: TcpStream) -> Self {
+        Self { name, socket: Socket::new(tcp) }
+    }
+
+    /// Waits until a connect that has begun is through.
+    pub async fn connected(&self) -> io::Result<()> {
+        self.socket.connected().await
     }
 
     pub fn peer(&self) -> Peer {
@@ -125,7 +148,7 @@ impl ClientStream {
     }
 }
 
-impl AsyncRead for ClientStream {
+impl AsyncRead for NamedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -135,7 +158,7 @@ impl AsyncRead for ClientStream {
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl AsyncWrite for NamedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, buf)
     }

@@ -97,20 +97,28 @@ impl Drop for Pending<'_> {
 pub(crate) enum OriginError {
     Unreachable,
     ConnectTimeout,
+    TlsFailed,
     ResponseTimeout,
     Failed,
     BadUpgrade,
 }
 
 impl OriginError {
-    pub const ALL: [Self; 5] =
-        [Self::Unreachable, Self::ConnectTimeout, Self::ResponseTimeout, Self::Failed, Self::BadUpgrade];
+    pub const ALL: [Self; 6] = [
+        Self::Unreachable,
+        Self::ConnectTimeout,
+        Self::TlsFailed,
+        Self::ResponseTimeout,
+        Self::Failed,
+        Self::BadUpgrade,
+    ];
 
     /// `None` if the reason is no fault of an origin.
     pub fn of(reason: Reason) -> Option<Self> {
         match reason {
             Reason::OriginUnreachable => Some(Self::Unreachable),
             Reason::OriginConnectTimeout => Some(Self::ConnectTimeout),
+            Reason::OriginTlsFailed => Some(Self::TlsFailed),
             Reason::OriginResponseTimeout => Some(Self::ResponseTimeout),
             Reason::OriginFailed => Some(Self::Failed),
             Reason::OriginBadUpgrade => Some(Self::BadUpgrade),
@@ -122,6 +130,7 @@ impl OriginError {
         match self {
             Self::Unreachable => "unreachable",
             Self::ConnectTimeout => "connect_timeout",
+            Self::TlsFailed => "tls_failed",
             Self::ResponseTimeout => "response_timeout",
             Self::Failed => "failed",
             Self::BadUpgrade => "bad_upgrade",

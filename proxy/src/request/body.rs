@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -81,6 +81,8 @@ impl Body for ResponseBody {
 pub(crate) struct Upload {
     body: Received,
     progress: Arc<Progress>,
+    /// Somebody has asked for content.
+    asked: bool,
 }
 
 /// How far a request has come.
@@ -93,6 +95,8 @@ pub(crate) struct Progress {
     failed: AtomicBool,
     /// The origin would take more than the client has sent.
     starved: AtomicBool,
+    /// The content of an upload that was dropped before anybody asked for it.
+    unsent: Mutex<Option<Received>>,
 }
 
 impl Progress {
@@ -111,6 +115,12 @@ impl Progress {
         self.failed.load(Relaxed)
     }
 
+    /// The upload once more, if it was dropped before any of its content was asked for: the request did not go out.
+    pub fn again(self: &Arc<Self>) -> Option<Upload> {
+        let body = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(Upload { body, progress: self.clone(), asked: false })
+    }
+
     fn note(&self) {
         let elapsed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved_ms.store(elapsed, Relaxed);
@@ -120,12 +130,12 @@ impl Progress {
 impl Upload {
     pub fn new(body: Received) -> (Self, Arc<Progress>) {
         let progress = Progress::begin(body.is_end_stream());
-        (Self { body, progress: progress.clone() }, progress)
+        (Self { body, progress: progress.clone(), asked: false }, progress)
     }
 
     /// No content, of which nobody follows the progress.
     pub fn empty() -> Self {
-        Self { body: Received::None, progress: Progress::begin(true) }
+        Self { body: Received::None, progress: Progress::begin(true), asked: false }
     }
 }
 
@@ -137,7 +147,17 @@ impl Progress {
             complete: AtomicBool::new(complete),
             failed: AtomicBool::new(false),
             starved: AtomicBool::new(false),
+            unsent: Mutex::new(None),
         })
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.asked {
+            *self.progress.unsent.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(std::mem::replace(&mut self.body, Received::None));
+        }
     }
 }
 
@@ -149,6 +169,7 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.asked = true;
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.progress.starved.store(polled.is_pending(), Relaxed);
         let frame = std::task::ready!(polled);

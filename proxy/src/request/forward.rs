@@ -5,7 +5,7 @@
 
 use std::{error::Error, pin::pin, sync::Arc};
 
-use http::{Request, Response, StatusCode, Uri, Version, uri::Scheme};
+use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy;
 use tokio::time::{Instant, sleep_until};
@@ -20,7 +20,7 @@ use crate::{
         service::{Routed, Stop},
         target,
     },
-    upstream::{self, DialError},
+    upstream::{self, DialError, Member, Reuse},
 };
 
 pub(crate) async fn serve(
@@ -44,18 +44,13 @@ pub(crate) async fn serve(
     Ok(response.map(ResponseBody::origin))
 }
 
-/// The request as the pool gets it: its URI names the origin, its Host header what the client asked for.
+/// The request as the pool gets it: its URI is a path, its Host header what the client asked for or the zone says.
 fn prepare(routed: &Routed<'_>, request: Request<Content>) -> (Request<Upload>, Arc<Progress>) {
     let (mut parts, body) = request.into_parts();
     let chunked = !body.is_end_stream() && body.size_hint().exact().is_none();
     headers::prepare_request(&mut parts.headers, chunked);
     routed.introduce(&mut parts.headers, parts.version);
-    let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
-    uri.authority = Some(routed.route.origin.authority.clone());
-    uri.path_and_query = Some(target::origin_form(&parts.uri));
-    // A scheme, an authority and a path always make a URI.
-    parts.uri = Uri::from_parts(uri).unwrap_or_default();
+    parts.uri = Uri::from(target::origin_form(&parts.uri));
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let (body, progress) = Upload::new(body);
@@ -65,18 +60,15 @@ fn prepare(routed: &Routed<'_>, request: Request<Content>) -> (Request<Upload>, 
 async fn exchange(
     routed: &Routed<'_>,
     request: Request<Upload>,
-    progress: &Progress,
+    progress: &Arc<Progress>,
 ) -> Result<Response<Incoming>, Reason> {
     let limit = routed.route.zone.timeouts.response;
-    let mut response = pin!(send(routed, request));
+    let mut response = pin!(send(routed, request, progress));
     let mut timer = pin!(sleep_until(progress.last() + limit));
     loop {
         tokio::select! {
             biased;
-            answer = &mut response => return answer.map_err(|error| {
-                debug!(zone = %routed.route.zone.name, error = &error as &dyn Error, "no answer of the origin");
-                if progress.has_failed() { Reason::BadContent } else { reason_of(&error) }
-            }),
+            answer = &mut response => return answer,
             () = &mut timer => {
                 let deadline = progress.last() + limit;
                 if deadline <= Instant::now() {
@@ -89,23 +81,68 @@ async fn exchange(
     }
 }
 
-/// Sends a request, and sends it again on a connection of its own if the kept-alive one that it went out on turns out to have
-/// been closed meanwhile: that is no fault of the origin's. Only for what may be sent twice (RFC 9110, 9.2.2), and once.
-async fn send(routed: &Routed<'_>, request: Request<Upload>) -> Result<Response<Incoming>, legacy::Error> {
+/// Sends a request to the zone's origins in turn, until one takes the connection: as long as there is none, nothing has been
+/// sent. All connects together have the connect timeout.
+async fn send(
+    routed: &Routed<'_>,
+    mut request: Request<Upload>,
+    progress: &Arc<Progress>,
+) -> Result<Response<Incoming>, Reason> {
+    let deadline = Instant::now() + routed.connect_timeout();
+    let candidates = routed.route.origins.candidates(Instant::now());
+    let head = (candidates.len() > 1).then(|| head_of(&request));
+    let mut reason = Reason::OriginUnreachable;
+    for (nth, origin) in candidates.iter().enumerate() {
+        let error = match send_to(routed, origin, deadline, request).await {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        let zone = routed.route.zone.name.as_str();
+        debug!(zone, origin = %origin.endpoint, error = &error as &dyn Error, "no answer of an origin");
+        let dial = dial_of(&error);
+        reason = if progress.has_failed() {
+            Reason::BadContent
+        } else {
+            if is_of_origin(&error, dial) {
+                origin.failed(Instant::now());
+            }
+            dial.map_or(Reason::OriginFailed, DialError::reason)
+        };
+        let more = nth + 1 < candidates.len() && dial.is_some_and(DialError::is_for_another);
+        match (more.then(|| progress.again()).flatten(), &head) {
+            (Some(upload), Some(head)) => request = head_of(head).map(|_| upload),
+            _ => break,
+        }
+    }
+    Err(reason)
+}
+
+/// Sends a request to one origin, and sends it again on a connection of its own if the kept-alive one that it went out on turns
+/// out to have been closed meanwhile: that is no fault of the origin's. Only for what may be sent twice (RFC 9110, 9.2.2), and
+/// once.
+async fn send_to(
+    routed: &Routed<'_>,
+    origin: &Member,
+    deadline: Instant,
+    request: Request<Upload>,
+) -> Result<Response<Incoming>, legacy::Error> {
     let again =
         (request.method().is_idempotent() && request.body().is_end_stream()).then(|| head_of(&request));
-    let answer = routed.shared.pool.request(request).await;
-    match (answer, again) {
+    let pool = &routed.shared.pool;
+    let answer = pool.request(&origin.endpoint, routed.call(deadline), request, Reuse::Allowed).await;
+    let answer = match (answer, again) {
         (Err(error), Some(again)) if was_stale(&error) => {
             debug!(zone = %routed.route.zone.name, %error, "a kept-alive connection was closed; trying again");
-            routed.shared.fresh.request(again).await
-        }
-        (Ok(response), _) => {
-            upstream::mark_answered(response.extensions());
-            Ok(response)
+            let deadline = Instant::now() + routed.connect_timeout();
+            pool.request(&origin.endpoint, routed.call(deadline), again, Reuse::Never).await
         }
         (answer, _) => answer,
+    };
+    if let Ok(response) = &answer {
+        upstream::mark_answered(response.extensions());
+        origin.succeeded();
     }
+    answer
 }
 
 /// The request once more, without its content.
@@ -126,13 +163,22 @@ fn was_stale(error: &legacy::Error) -> bool {
     broke && error.connect_info().is_some_and(upstream::has_answered)
 }
 
-fn reason_of(error: &legacy::Error) -> Reason {
+/// The origin's own doing: no connection, or one that ended without an answer and had not been idle before.
+fn is_of_origin(error: &legacy::Error, dial: Option<&DialError>) -> bool {
+    match dial {
+        Some(dial) => !dial.is_of_host(),
+        None => !was_stale(error),
+    }
+}
+
+/// Why there was no connection, if that is what failed.
+fn dial_of(error: &legacy::Error) -> Option<&DialError> {
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(dial) = error.downcast_ref::<DialError>() {
-            return dial.reason();
+            return Some(dial);
         }
         source = error.source();
     }
-    Reason::OriginFailed
+    None
 }

@@ -42,6 +42,8 @@ pub(crate) enum Reason {
     RequestTimeout,
     OriginUnreachable,
     OriginConnectTimeout,
+    /// No TLS with the origin: its certificate is not accepted, or the handshake failed.
+    OriginTlsFailed,
     OriginResponseTimeout,
     /// The origin closed the connection, or what it sent is not HTTP.
     OriginFailed,
@@ -50,7 +52,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
@@ -72,6 +74,7 @@ impl Reason {
         Self::RequestTimeout,
         Self::OriginUnreachable,
         Self::OriginConnectTimeout,
+        Self::OriginTlsFailed,
         Self::OriginResponseTimeout,
         Self::OriginFailed,
         Self::OriginBadUpgrade,
@@ -124,6 +127,7 @@ impl Reason {
             Self::RequestTimeout => "request_timeout",
             Self::OriginUnreachable => "origin_unreachable",
             Self::OriginConnectTimeout => "origin_connect_timeout",
+            Self::OriginTlsFailed => "origin_tls_failed",
             Self::OriginResponseTimeout => "origin_response_timeout",
             Self::OriginFailed => "origin_failed",
             Self::OriginBadUpgrade => "origin_bad_upgrade",
@@ -149,7 +153,9 @@ impl Reason {
             Self::HostUnknown | Self::HostNotOfConnection => StatusCode::MISDIRECTED_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::OriginUnreachable | Self::OriginFailed | Self::OriginBadUpgrade => StatusCode::BAD_GATEWAY,
+            Self::OriginUnreachable | Self::OriginTlsFailed | Self::OriginFailed | Self::OriginBadUpgrade => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::OriginConnectTimeout | Self::OriginResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -175,6 +181,7 @@ impl Reason {
             Self::RequestTimeout => "The request was not sent in time",
             Self::OriginUnreachable => "The origin cannot be reached",
             Self::OriginConnectTimeout => "The origin did not accept the connection in time",
+            Self::OriginTlsFailed => "The origin cannot be reached securely",
             Self::OriginResponseTimeout => "The origin did not answer in time",
             Self::OriginFailed => "The origin did not answer properly",
             Self::OriginBadUpgrade => "The origin did not upgrade properly",
@@ -226,6 +233,9 @@ impl Reason {
             Self::OriginConnectTimeout => {
                 "No connection to the zone's origin came up within the connect timeout."
             }
+            Self::OriginTlsFailed => {
+                "The certificate of the zone's origin is not accepted, or its TLS handshake failed."
+            }
             Self::OriginResponseTimeout => {
                 "The zone's origin sent no response headers within the response timeout."
             }
@@ -242,6 +252,7 @@ impl Reason {
             self,
             Self::OriginUnreachable
                 | Self::OriginConnectTimeout
+                | Self::OriginTlsFailed
                 | Self::OriginResponseTimeout
                 | Self::OriginFailed
                 | Self::OriginBadUpgrade

@@ -1,8 +1,13 @@
 //! The way of a request: its host, the zone of that host, the kernel's books, then an upgrade or a plain request.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header::HOST};
+use tokio::time;
 use tracing::{debug, warn};
 use weir_config::{Zone, ZoneName};
 
@@ -29,12 +34,14 @@ use crate::{
         Shared,
         routes::{Route, Snapshot},
     },
-    upstream::{Stream, Unconnected},
+    upstream::{Call, DialError, Introduction, Member, Stream, Unconnected},
 };
 
 /// Who is at the other end of a connection.
 pub(crate) struct Client {
     pub address: SocketAddr,
+    /// Our end of the connection.
+    pub local_address: SocketAddr,
     pub scheme: Scheme,
     /// The zone that the TLS handshake named, if it has a certificate of its own.
     pub zone: Option<ZoneName>,
@@ -83,6 +90,13 @@ impl From<Reason> for Stop {
 #[error("the client has gone")]
 pub(crate) struct Gone;
 
+/// A connection to an origin, and whose it is.
+pub(crate) struct Dialled {
+    pub stream: Stream,
+    /// To be told what comes of it.
+    pub origin: Arc<Member>,
+}
+
 /// A request whose zone is known and in whose books the client's socket is.
 pub(crate) struct Routed<'a> {
     pub client: &'a Client,
@@ -91,6 +105,8 @@ pub(crate) struct Routed<'a> {
     pub route: &'a Route,
     pub target: Target,
     pub switch: &'a Switch,
+    /// The client as a PROXY protocol header names it.
+    pub introduction: Introduction,
 }
 
 impl Routed<'_> {
@@ -98,19 +114,49 @@ impl Routed<'_> {
         Stop::Refused(Refused::of(reason, &self.route.zone))
     }
 
-    /// Connects to the zone's origin. `on_socket` is called with each socket before it connects; what it returns comes with the
+    /// Connects to one of the zone's origins, the next in turn that takes the connection. `on_socket` is called with each socket before it connects; what it returns comes with the
     /// connection, or is dropped with a socket that does not connect.
     pub async fn dial<A, E>(
         &self,
         on_socket: impl Fn(&Arc<Descriptor>) -> Result<A, E>,
-    ) -> Result<(Stream, A), Unconnected<E>> {
-        self.route.origin.dial(self.route.zone.timeouts.connect, on_socket).await
+    ) -> Result<(Dialled, A), Unconnected<E>> {
+        let call = self.call(time::Instant::now() + self.connect_timeout());
+        let mut last = DialError::Timeout;
+        for origin in self.route.origins.candidates(time::Instant::now()) {
+            match origin.endpoint.dial(&call, &on_socket).await {
+                Ok((stream, given)) => return Ok((Dialled { stream, origin: origin.clone() }, given)),
+                Err(Unconnected::OnSocket(said)) => return Err(Unconnected::OnSocket(said)),
+                Err(Unconnected::Dial(error)) => last = error,
+            }
+            let zone = self.route.zone.name.as_str();
+            debug!(zone, origin = %origin.endpoint, error = %last, "no connection to an origin");
+            if !last.is_of_host() {
+                origin.failed(time::Instant::now());
+            }
+            if !last.is_for_another() {
+                break;
+            }
+        }
+        Err(last.into())
+    }
+
+    /// How long connects to origins may take, all that one request needs together.
+    pub fn connect_timeout(&self) -> Duration {
+        self.route.zone.timeouts.connect
+    }
+
+    /// What a dial for this request needs to know.
+    pub fn call(&self, deadline: time::Instant) -> Call {
+        Call { names: self.snapshot.names.clone(), client: self.introduction, deadline }
     }
 
     /// Tells the origin about the client, as configured, and about this proxy.
     pub fn introduce(&self, headers: &mut http::HeaderMap, version: http::Version) {
         let style = self.snapshot.settings.forwarded;
         forwarded::overwrite(headers, style, self.client.address, self.client.scheme, &self.target.header);
+        if let Some(host) = &self.route.origin_host {
+            headers.insert(HOST, host.clone());
+        }
         self.shared.via.append(headers, version);
     }
 }
@@ -189,7 +235,8 @@ impl Requests {
         let accounted = client.books.attribute(route.key, snapshot.settings.accounting);
         accounted.map_err(|turned| Stop::of(turned, &route.zone))?;
 
-        let routed = Routed { client, shared: &self.shared, snapshot, route, target, switch };
+        let introduction = Introduction::new(client.address, client.local_address);
+        let routed = Routed { client, shared: &self.shared, snapshot, route, target, switch, introduction };
         match handshake {
             Some(handshake) => upgrade::serve(routed, request, handshake).await,
             None => forward::serve(routed, request).await,

@@ -15,7 +15,7 @@ use hyper::{
     client::conn::http1::{self, Connection},
 };
 use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         handshake::{Handshake, Offer},
         headers,
         reason::Reason,
-        service::{Routed, Stop},
+        service::{Dialled, Routed, Stop},
         target,
     },
     upstream::{MAX_HEAD, Stream, Unconnected},
@@ -100,12 +100,9 @@ async fn ask(routed: &Routed<'_>, request: Request<Content>, handshake: Handshak
         Some(_) => Ok(None),
         None => books.admit_upstream(socket, route.key, rule).map(Some),
     });
-    let (stream, upstreams) = dialled.await.map_err(|error| match error {
+    let (Dialled { stream, origin }, upstreams) = dialled.await.map_err(|error| match error {
         Unconnected::OnSocket(turned_away) => turned(turned_away),
-        Unconnected::Dial(error) => {
-            debug!(zone = %route.zone.name, %error, "no connection to the origin");
-            routed.refused(error.reason())
-        }
+        Unconnected::Dial(error) => routed.refused(error.reason()),
     })?;
     let Some(admission) = own.or(upstreams) else {
         return Err(routed.refused(Reason::AccountingUnavailable));
@@ -119,9 +116,11 @@ async fn ask(routed: &Routed<'_>, request: Request<Content>, handshake: Handshak
     let answered = timeout(route.zone.timeouts.response, &mut answering).await;
     let answered = answered.map_err(|_| routed.refused(Reason::OriginResponseTimeout))?;
     let (response, connection) = answered.map_err(|error| {
-        debug!(zone = %route.zone.name, %error, "the origin did not answer an upgrade");
+        debug!(zone = %route.zone.name, origin = %origin.endpoint, %error, "an origin did not answer an upgrade");
+        origin.failed(Instant::now());
         routed.refused(Reason::OriginFailed)
     })?;
+    origin.succeeded();
     Ok(Asked { admission, response, connection, offer })
 }
 

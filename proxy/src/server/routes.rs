@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
 
+use http::HeaderValue;
 use rustls::sign::CertifiedKey;
 use weir_common::zone::ZoneKey;
 use weir_config::{Config, HostIndex, Proxy, Zone, ZoneName};
@@ -12,14 +13,16 @@ use weir_config::{Config, HostIndex, Proxy, Zone, ZoneName};
 use crate::{
     downstream::certificates::{Certificate, CertificateError},
     observe::outcome::Classes,
-    upstream::Origin,
+    upstream::{Builder, Endpoints, Group, Names, TrustError, Trusts},
 };
 
 /// A zone, ready to serve.
 pub(crate) struct Route {
     pub zone: Arc<Zone>,
     pub key: ZoneKey,
-    pub origin: Origin,
+    pub origins: Arc<Group>,
+    /// The Host header for the origins, if it is not the client's.
+    pub origin_host: Option<HeaderValue>,
     /// What its requests were answered.
     pub requests: Arc<Classes>,
     certificate: Option<Certificate>,
@@ -47,6 +50,10 @@ pub(crate) struct Snapshot {
     default_certificate: Option<Certificate>,
     /// `[proxy]`. Its listeners and its user are those of the start.
     pub settings: Proxy,
+    /// Who resolves the names of origins.
+    pub names: Arc<Names>,
+    endpoints: Arc<Endpoints>,
+    trusts: Trusts,
 }
 
 /// A configuration that cannot be served.
@@ -54,10 +61,10 @@ pub(crate) struct Snapshot {
 pub enum RoutesError {
     #[error("zone {zone}: {source}")]
     Certificate { zone: ZoneName, source: Box<CertificateError> },
-    #[error(
-        "zone {zone}: the origin's host {host:?} cannot stand in a URL: write a DNS name or an IP address"
-    )]
-    Origin { zone: ZoneName, host: String },
+    #[error("zone {zone}: {source}")]
+    Trust { zone: ZoneName, source: Box<TrustError> },
+    #[error("zone {zone}: {host:?} cannot be a Host header: correct `origin_host`")]
+    OriginHost { zone: ZoneName, host: String },
     #[error("`default_tls` of [proxy]: {0}")]
     DefaultCertificate(#[source] Box<CertificateError>),
 }
@@ -66,11 +73,17 @@ impl Snapshot {
     /// Builds the routes of a configuration. Certificates whose files have not changed are taken from `previous`, and those
     /// whose files are not sound any more.
     pub fn build(config: &Config, previous: Option<&Self>) -> Result<Self, RoutesError> {
+        let settings = config.proxy.clone();
+        let endpoints = previous.map(|previous| previous.endpoints.clone()).unwrap_or_default();
+        let mut origins = Builder::new(&settings, &endpoints, previous.map(|previous| &previous.trusts));
         let mut routes = HashMap::with_capacity(config.zones.len());
         for zone in &config.zones {
             let known = previous.and_then(|previous| previous.routes.get(&zone.name)).map(Arc::as_ref);
-            routes.insert(zone.name.clone(), Arc::new(Route::build(zone, known)?));
+            routes.insert(zone.name.clone(), Arc::new(Route::build(zone, known, &mut origins)?));
         }
+        let trusts = origins.finish();
+        endpoints.tidy();
+        let names = Names::of(&settings.resolvers, previous.map(|previous| &previous.names));
         let known = previous.and_then(|previous| previous.default_certificate.as_ref());
         let default = config.proxy.default_tls.as_ref();
         let default = default.map(|tls| Certificate::renew(tls, known, &"`default_tls`")).transpose();
@@ -79,7 +92,10 @@ impl Snapshot {
             routes,
             default_certificate: default
                 .map_err(|source| RoutesError::DefaultCertificate(Box::new(source)))?,
-            settings: config.proxy.clone(),
+            settings,
+            names,
+            endpoints,
+            trusts,
         })
     }
 
@@ -119,16 +135,32 @@ impl Snapshot {
 
 impl Route {
     /// `known` is the zone's route before.
-    fn build(zone: &Arc<Zone>, known: Option<&Self>) -> Result<Self, RoutesError> {
-        let requests = known.map(|known| known.requests.clone()).unwrap_or_default();
-        let known = known.and_then(|known| known.certificate.as_ref());
-        let certificate =
-            zone.tls.as_ref().map(|tls| Certificate::renew(tls, known, &zone.name)).transpose().map_err(
-                |source| RoutesError::Certificate { zone: zone.name.clone(), source: Box::new(source) },
-            )?;
-        let origin = Origin::new(&zone.origin.host, zone.origin.port)
-            .ok_or_else(|| RoutesError::Origin { zone: zone.name.clone(), host: zone.origin.host.clone() })?;
-        Ok(Self { zone: zone.clone(), key: ZoneKey::of(zone.name.as_str()), origin, requests, certificate })
+    fn build(zone: &Arc<Zone>, known: Option<&Self>, origins: &mut Builder<'_>) -> Result<Self, RoutesError> {
+        let certificate = known.and_then(|known| known.certificate.as_ref());
+        let certificate = zone
+            .tls
+            .as_ref()
+            .map(|tls| Certificate::renew(tls, certificate, &zone.name))
+            .transpose()
+            .map_err(|source| RoutesError::Certificate {
+                zone: zone.name.clone(),
+                source: Box::new(source),
+            })?;
+        let group = origins.group(zone, known.map(|known| &known.origins));
+        let group = group
+            .map_err(|source| RoutesError::Trust { zone: zone.name.clone(), source: Box::new(source) })?;
+        let host = zone.origins.host.as_ref().map(|host| {
+            HeaderValue::try_from(host)
+                .map_err(|_| RoutesError::OriginHost { zone: zone.name.clone(), host: host.clone() })
+        });
+        Ok(Self {
+            zone: zone.clone(),
+            key: ZoneKey::of(zone.name.as_str()),
+            origins: Arc::new(group),
+            origin_host: host.transpose()?,
+            requests: known.map(|known| known.requests.clone()).unwrap_or_default(),
+            certificate,
+        })
     }
 }
 

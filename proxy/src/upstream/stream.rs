@@ -12,23 +12,23 @@ use std::{
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
+use rustls_pki_types::ServerName;
 use socket2::{Domain, Protocol, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::downstream::stream::{Descriptor, Failure, NamedSocket, Socket, Transport};
+use crate::downstream::stream::{Descriptor, Failure, NamedSocket, NamedStream, Transport};
 
 /// Time without traffic after which the kernel asks whether the origin still exists. Seconds.
 const KEEPALIVE_S: u32 = 300;
 
-/// A connection to an origin, ready for HTTP.
-#[derive(Debug)]
-pub(crate) struct Stream {
-    /// Dropped before the socket.
-    _name: NamedSocket,
-    socket: Socket,
+/// A connection to an origin.
+pub(crate) enum Stream {
+    Plain(NamedStream),
+    Tls(Box<TlsStream<NamedStream>>),
 }
 
 /// A socket that is not connected yet.
@@ -59,20 +59,39 @@ impl Opened {
             _ => {}
         }
         // Not before: epoll says of a socket without a connection that it has been hung up, and tokio believes that for good.
-        let (name, socket) = (self.name, TcpStream::from_std(self.socket.into())?);
-        let stream = Stream { _name: name, socket: Socket::new(socket) };
-        stream.socket.connected().await?;
-        Ok(stream)
+        let stream = NamedStream::of(self.name, TcpStream::from_std(self.socket.into())?);
+        stream.connected().await?;
+        Ok(Stream::Plain(stream))
+    }
+}
+
+impl Stream {
+    /// Sets TLS up on a connection on which nothing of it has been said yet. `server` is whom the certificate has to be for.
+    pub(super) async fn secure(
+        self,
+        connector: &TlsConnector,
+        server: ServerName<'static>,
+    ) -> io::Result<Self> {
+        match self {
+            Self::Plain(stream) => Ok(Self::Tls(Box::new(connector.connect(server, stream).await?))),
+            Self::Tls(_) => Ok(self),
+        }
     }
 }
 
 impl Transport for Stream {
     fn abort_on_close(&self) {
-        self.socket.abort_on_close();
+        match self {
+            Self::Plain(stream) => stream.abort_on_close(),
+            Self::Tls(stream) => stream.abort_on_close(),
+        }
     }
 
     fn failure(&self) -> Failure {
-        self.socket.failure()
+        match self {
+            Self::Plain(stream) => stream.failure(),
+            Self::Tls(stream) => stream.failure(),
+        }
     }
 }
 
@@ -82,13 +101,19 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
@@ -96,18 +121,30 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
