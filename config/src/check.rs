@@ -4,6 +4,7 @@
 //! out if there was none.
 
 mod agent;
+mod firewall;
 mod listeners;
 mod networks;
 mod origin;
@@ -26,7 +27,7 @@ use std::{
 use crate::{
     error::{ConfigError, Problem},
     model::{Config, InstanceName, Plan, PlanName, Proxy, Tls, Zone},
-    raw::{AGENT, PROXY, ROOT, Section, Value, ZONE_FILE},
+    raw::{AGENT, FIREWALL, PROXY, ROOT, Section, Value, ZONE_FILE},
     source::{Report, Source},
 };
 use listeners::Listeners;
@@ -101,8 +102,10 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
     let agent_section = root.section("agent", &AGENT);
     let agent = agent::read(&agent_section, &instance, &mut listeners);
     let plans = plans::read(root.get("plans"));
+    let lists = firewall::Lists::default();
+    let firewall = firewall::host(&root.section("firewall", &FIREWALL), &lists);
 
-    let mut zones = Zones::new(&plans, proxy.timeouts.clone());
+    let mut zones = Zones::new(&plans, proxy.timeouts.clone(), firewall.geoip.is_some(), &lists);
     zones.read(&root);
     let mut sources = Vec::new();
     if let Some(folder) = root.get("zones_dir") {
@@ -119,7 +122,8 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
     let zones = zones.finish();
     sources.extend(certificates(&proxy, &zones));
     let plans = plans.into_values().map(|plan| (plan.name.clone(), (*plan).clone())).collect();
-    Some(Config { instance, proxy, agent, plans, zones, sources })
+    sources.extend(lists.into_paths());
+    Some(Config { instance, proxy, firewall, agent, plans, zones, sources })
 }
 
 /// The files of all certificates, each once: many zones may share a pair.

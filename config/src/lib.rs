@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod condition;
 mod error;
 mod host;
 mod index;
@@ -16,11 +17,14 @@ mod raw;
 mod source;
 mod watch;
 
+pub use condition::{Condition, FUNCTIONS, Literal, VARIABLES};
 pub use error::{ConfigError, Fault};
 pub use host::normalise_host;
 pub use index::HostIndex;
 pub use model::{
-    Accounting, Agent, Config, ForwardedHeaders, HostPattern, InstanceName, KernelLog, Operator, Origin,
-    OriginScheme, OriginTls, Origins, Plan, PlanName, Proxy, Timeouts, Tls, TlsVersion, Zone, ZoneName,
+    AccessAction, AccessRule, Accounting, Agent, Config, CustomAction, CustomRule, Firewall,
+    ForwardedHeaders, HostFirewall, HostPattern, InstanceName, KernelLog, LimitKey, OnError, Operator,
+    Origin, OriginScheme, OriginTls, Origins, Plan, PlanName, Proxy, RateLimit, RuleId, Timeouts, Tls,
+    TlsVersion, Zone, ZoneName,
 };
 pub use watch::{Watch, WatchError, watch};

@@ -1,5 +1,6 @@
 //! The configuration as the rest of weir sees it: checked, resolved, with defaults filled in.
 
+mod firewall;
 mod origins;
 mod timeouts;
 mod tls;
@@ -8,6 +9,9 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc,
 
 use ipnet::IpNet;
 
+pub use firewall::{
+    AccessAction, AccessRule, CustomAction, CustomRule, Firewall, HostFirewall, LimitKey, OnError, RateLimit,
+};
 pub use origins::{Origin, OriginScheme, OriginTls, Origins};
 pub use timeouts::Timeouts;
 pub use tls::{Tls, TlsVersion};
@@ -18,6 +22,7 @@ pub struct Config {
     /// Names the pins under `/sys/fs/bpf/weir/`; default `default`.
     pub instance: InstanceName,
     pub proxy: Proxy,
+    pub firewall: HostFirewall,
     pub agent: Agent,
     pub plans: BTreeMap<PlanName, Plan>,
     /// By name, each once.
@@ -164,6 +169,8 @@ pub struct Zone {
     pub tls: Option<Tls>,
     /// `[proxy]`'s where the zone says nothing else.
     pub timeouts: Arc<Timeouts>,
+    /// What is asked after the host's own rules.
+    pub firewall: Firewall,
 }
 
 /// A host that a zone answers to: lower case, without a port or a trailing dot, IDNA names in their ASCII form, an IPv6
@@ -202,6 +209,10 @@ name!(
 name!(
     /// 1 to 64 of `A-Z a-z 0-9 . - _`.
     PlanName
+);
+name!(
+    /// 1 to 64 of `A-Z a-z 0-9 . - _`: names a rule of a firewall in counters, logs and answers.
+    RuleId
 );
 name!(
     /// 1 to 253 visible ASCII characters without `"`, `\`, `/` or `,`; it becomes a metric label.

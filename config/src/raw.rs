@@ -23,8 +23,10 @@ pub(crate) struct Keys {
     pub keys: &'static [&'static str],
 }
 
-pub(crate) static ROOT: Keys =
-    Keys { section: "the top level", keys: &["instance", "zones_dir", "proxy", "agent", "plans", "zones"] };
+pub(crate) static ROOT: Keys = Keys {
+    section: "the top level",
+    keys: &["instance", "zones_dir", "proxy", "firewall", "agent", "plans", "zones"],
+};
 pub(crate) static ZONE_FILE: Keys = Keys { section: "a zone file", keys: &["zones"] };
 pub(crate) static PROXY: Keys = Keys {
     section: "[proxy]",
@@ -92,6 +94,7 @@ pub(crate) static ZONE: Keys = Keys {
         "send_proxy_protocol",
         "tls",
         "timeouts",
+        "firewall",
     ],
 };
 pub(crate) static ORIGIN_TLS: Keys = Keys { section: "origin_tls", keys: &["ca", "server_name"] };
@@ -111,9 +114,35 @@ pub(crate) static TIMEOUTS: Keys = Keys {
         "tunnel_max_life",
     ],
 };
+pub(crate) static FIREWALL: Keys =
+    Keys { section: "[firewall]", keys: &["geoip", "access", "rules", "limits"] };
+pub(crate) static ZONE_FIREWALL: Keys =
+    Keys { section: "[zones.firewall]", keys: &["access", "rules", "limits"] };
+pub(crate) static ACCESS: Keys =
+    Keys { section: "`access`", keys: &["id", "action", "networks", "file", "dry_run"] };
+pub(crate) static RULE: Keys =
+    Keys { section: "`rules`", keys: &["id", "when", "action", "status", "body", "on_error", "dry_run"] };
+pub(crate) static LIMIT: Keys = Keys {
+    section: "`limits`",
+    keys: &["id", "key", "rate", "burst", "max_keys", "v4_prefix", "v6_prefix", "dry_run"],
+};
 
 /// All of them. A key that is found in the wrong section is looked up here.
-static ALL: [&Keys; 8] = [&ROOT, &PROXY, &AGENT, &PLAN, &ZONE, &TLS, &ORIGIN_TLS, &TIMEOUTS];
+static ALL: [&Keys; 13] = [
+    &ROOT,
+    &PROXY,
+    &AGENT,
+    &PLAN,
+    &ZONE,
+    &TLS,
+    &ORIGIN_TLS,
+    &TIMEOUTS,
+    &FIREWALL,
+    &ZONE_FIREWALL,
+    &ACCESS,
+    &RULE,
+    &LIMIT,
+];
 
 /// A table whose keys have been checked. A section that the file lacks is an empty one.
 pub(crate) struct Section<'a> {

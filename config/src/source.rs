@@ -71,6 +71,10 @@ impl Source {
         &self.path
     }
 
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Where relative paths in it begin.
     pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))

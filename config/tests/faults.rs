@@ -135,3 +135,8 @@ fn nesting_without_end_is_a_fault_and_no_overflow() {
     assert!(faults(&format!("x = {}", "[".repeat(100_000)))[0].message.starts_with("not valid TOML"));
     assert!(!faults(&format!("{} = 1", "a.".repeat(100_000) + "a")).is_empty());
 }
+
+#[test]
+fn faults_of_the_firewall_name_their_place_and_the_remedy() {
+    check(include_str!("faults/firewall.txt"));
+}

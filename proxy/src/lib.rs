@@ -2,7 +2,7 @@
 //! origins.
 //!
 //! ```text
-//! downstream (listener, tls, connection) -> request (service, upgrade | forward) -> upstream
+//! downstream (listener, tls, connection) -> request (service, firewall, upgrade | forward) -> upstream
 //!                                                              \-> tunnel
 //! ```
 //!
@@ -11,6 +11,7 @@
 
 mod accounting;
 mod downstream;
+mod firewall;
 mod observe;
 mod request;
 mod server;
@@ -26,6 +27,7 @@ mod support;
 
 pub use accounting::kernel::Unavailable;
 pub use downstream::{certificates::CertificateError, listener::ListenError};
+pub use firewall::{RuleCount, Stage, country::CountryError};
 pub use observe::{
     admin::AdminError,
     counters::{Counter, Counters},

@@ -28,6 +28,7 @@ use crate::{
         listener::{self, ListenError, Listener},
         tls::ServerConfigs,
     },
+    firewall::RuleCount,
     observe::{
         admin::{self, AdminError, AdminSocket},
         counters::Counters,
@@ -232,6 +233,11 @@ impl Running {
     /// What the proxy has counted.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.shared.counters
+    }
+
+    /// What each rule of the firewall has done, in no order. A rule keeps its counts through reloads by its id.
+    pub fn rule_counts(&self) -> Vec<RuleCount> {
+        self.shared.routes.load().rule_counts()
     }
 
     /// Serves new requests by another configuration. Listeners and the user stay those of the start.

@@ -102,7 +102,11 @@ fn serving(config: &Config) -> Vec<Finding> {
         Config { plans: Default::default(), zones: Vec::new(), sources: Vec::new(), ..config.clone() };
     bare.proxy.http.clear();
     bare.proxy.https.clear();
-    let faults: Vec<_> = config.zones.iter().filter_map(|zone| unusable(&bare, zone)).collect();
+    let host = weir_proxy::bind(&bare).err().map(|error| failure::describe(&error.into()));
+    // Found faulty once, not once a zone.
+    bare.firewall = Default::default();
+    let zones = config.zones.iter().filter_map(|zone| unusable(&bare, zone));
+    let faults: Vec<_> = host.into_iter().chain(zones).collect();
     if faults.is_empty() {
         let found = match config.zones.iter().filter(|zone| zone.tls.is_some()).count() {
             0 => "none needed: no zone has `tls`".to_owned(),

@@ -5,11 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{origins, plans::Plans, timeouts, tls};
+use super::{firewall, origins, plans::Plans, timeouts, tls};
 use crate::{
     model::{HostPattern, Plan, PlanName, Timeouts, Zone, ZoneName},
     nearest::nearest,
-    raw::{Section, TIMEOUTS, Value, ZONE},
+    raw::{Section, TIMEOUTS, Value, ZONE, ZONE_FIREWALL},
     source::Place,
 };
 
@@ -18,6 +18,9 @@ pub(super) struct Zones<'p> {
     plans: &'p Plans,
     /// `[proxy]`'s.
     timeouts: Arc<Timeouts>,
+    /// Whether rules may ask for the country.
+    has_geoip: bool,
+    lists: &'p firewall::Lists,
     by_name: BTreeMap<ZoneName, (Arc<Zone>, Place)>,
     hosts: HashMap<HostPattern, Place>,
     any_tls: bool,
@@ -26,8 +29,22 @@ pub(super) struct Zones<'p> {
 }
 
 impl<'p> Zones<'p> {
-    pub fn new(plans: &'p Plans, timeouts: Arc<Timeouts>) -> Self {
-        Self { plans, timeouts, by_name: BTreeMap::new(), hosts: HashMap::new(), any_tls: false, count: 0 }
+    pub fn new(
+        plans: &'p Plans,
+        timeouts: Arc<Timeouts>,
+        has_geoip: bool,
+        lists: &'p firewall::Lists,
+    ) -> Self {
+        Self {
+            plans,
+            timeouts,
+            has_geoip,
+            lists,
+            by_name: BTreeMap::new(),
+            hosts: HashMap::new(),
+            any_tls: false,
+            count: 0,
+        }
     }
 
     /// Reads the `[[zones]]` of a file.
@@ -64,6 +81,8 @@ impl<'p> Zones<'p> {
         let timeouts = section.get("timeouts").and_then(|value| value.section(&TIMEOUTS));
         let timeouts = timeouts.map(|section| Arc::new(timeouts::read(&section, &self.timeouts)));
         self.any_tls |= section.get("tls").is_some();
+        let firewall =
+            firewall::zone(&section.section("firewall", &ZONE_FIREWALL), self.has_geoip, self.lists);
 
         let Some((name, value)) = named.filter(|_| !twice) else { return };
         let zone = Zone {
@@ -73,6 +92,7 @@ impl<'p> Zones<'p> {
             origins,
             tls,
             timeouts: timeouts.unwrap_or_else(|| self.timeouts.clone()),
+            firewall,
         };
         self.by_name.insert(name, (Arc::new(zone), value.at().place()));
     }

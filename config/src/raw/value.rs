@@ -36,6 +36,10 @@ impl<'a> Value<'a> {
         self.at
     }
 
+    pub fn report(&self) -> &'a Report {
+        self.report
+    }
+
     pub fn fault(&self, message: impl Into<String>, remedy: impl Into<String>) {
         self.problem(Problem::new(message, remedy));
     }

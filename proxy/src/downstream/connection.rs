@@ -25,6 +25,7 @@ use crate::{
         stream::{ClientStream, Transport},
         tls::{self, Accepted},
     },
+    firewall::facts::TlsFacts,
     request::{forwarded::Scheme, service::Client},
     server::{Shared, roster::Entry},
     tunnel::{Tunnel, task::Task},
@@ -67,8 +68,16 @@ pub(crate) async fn run(
     match scheme {
         Scheme::Http => {
             let limits = Limits::new(shared.routes.load().settings.timeouts.clone());
-            let client =
-                Client { address: peer, local_address, scheme, zone: None, books, peer: peer_end, limits };
+            let client = Client {
+                address: peer,
+                local_address,
+                scheme,
+                zone: None,
+                tls: None,
+                books,
+                peer: peer_end,
+                limits,
+            };
             match speaks_http2(&stream, &shared).await {
                 Some(true) => http2::serve(stream, client, &shared).await,
                 Some(false) => http1::serve(stream, client, &shared).await,
@@ -83,8 +92,9 @@ pub(crate) async fn run(
                     None => shared.routes.load().settings.timeouts.clone(),
                 });
                 let zone = route.filter(|route| route.has_certificate()).map(|route| route.zone.name.clone());
+                let tls = Some(TlsFacts::of(stream.get_ref().1));
                 let client =
-                    Client { address: peer, local_address, scheme, zone, books, peer: peer_end, limits };
+                    Client { address: peer, local_address, scheme, zone, tls, books, peer: peer_end, limits };
                 if tls::is_http2(&stream) {
                     http2::serve(stream, client, &shared).await;
                 } else {

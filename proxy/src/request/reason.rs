@@ -49,10 +49,16 @@ pub(crate) enum Reason {
     OriginFailed,
     /// The origin answered 101 without the `Upgrade` and `Connection` that make it a WebSocket, or to a plain request.
     OriginBadUpgrade,
+    /// A list of the firewall denies the client's network.
+    FirewallDenied,
+    /// A rule of the firewall blocks the request. The rule's own status may be another.
+    FirewallRule,
+    /// A limit of the firewall is exceeded.
+    RateLimited,
 }
 
 impl Reason {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
@@ -78,6 +84,9 @@ impl Reason {
         Self::OriginResponseTimeout,
         Self::OriginFailed,
         Self::OriginBadUpgrade,
+        Self::FirewallDenied,
+        Self::FirewallRule,
+        Self::RateLimited,
     ];
 
     /// The reason of a kernel refusal that turns a zone away; what is none means that the books are not to be had.
@@ -131,12 +140,16 @@ impl Reason {
             Self::OriginResponseTimeout => "origin_response_timeout",
             Self::OriginFailed => "origin_failed",
             Self::OriginBadUpgrade => "origin_bad_upgrade",
+            Self::FirewallDenied => "firewall_denied",
+            Self::FirewallRule => "firewall_rule",
+            Self::RateLimited => "rate_limited",
         }
     }
 
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::ZoneBlocked => StatusCode::FORBIDDEN,
+            Self::ZoneBlocked | Self::FirewallDenied | Self::FirewallRule => StatusCode::FORBIDDEN,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::SocketCap
             | Self::AbuseCap
             | Self::Limit
@@ -185,6 +198,9 @@ impl Reason {
             Self::OriginResponseTimeout => "The origin did not answer in time",
             Self::OriginFailed => "The origin did not answer properly",
             Self::OriginBadUpgrade => "The origin did not upgrade properly",
+            Self::FirewallDenied => "This network is not let in",
+            Self::FirewallRule => "The request is not let in",
+            Self::RateLimited => "Too many requests",
         }
     }
 
@@ -243,6 +259,9 @@ impl Reason {
                 "The zone's origin closed the connection early, or sent what is not HTTP/1.1."
             }
             Self::OriginBadUpgrade => "The zone's origin sent 101 where it makes no WebSocket.",
+            Self::FirewallDenied => "A list of networks has the client's address, or lacks it.",
+            Self::FirewallRule => "A rule of the firewall blocks it.",
+            Self::RateLimited => "Come back after the time in Retry-After.",
         }
     }
 
@@ -279,6 +298,7 @@ impl Reason {
             || matches!(
                 self,
                 Self::ZoneBlocked
+                    | Self::FirewallDenied
                     | Self::RequestTimeout
                     | Self::UpgradeWithContent
                     | Self::CodingNotSupported

@@ -1,5 +1,5 @@
 //! Answers that weir gives itself, as `application/problem+json` (RFC 9457): type, title, status and detail, and as members of
-//! its own the reason's label and, once it is known, the zone.
+//! its own the reason's label and, once they are known, the zone and the rule of the firewall.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,13 +11,18 @@ use http::{
 use serde::Serialize;
 use weir_config::Zone;
 
-use crate::request::{body::ResponseBody, reason::Reason};
+use crate::{
+    firewall::Block,
+    request::{body::ResponseBody, reason::Reason},
+};
 
 /// A refused request: the reason, and the zone if it is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub reason: Reason,
     pub zone: Option<Arc<Zone>>,
+    /// The rule of the firewall that refuses it.
+    pub block: Option<Box<Block>>,
 }
 
 #[derive(Serialize)]
@@ -29,34 +34,50 @@ struct Problem<'a> {
     reason: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     zone: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
 }
 
 impl Refused {
     pub fn new(reason: Reason) -> Self {
-        Self { reason, zone: None }
+        Self { reason, zone: None, block: None }
     }
 
     pub fn of(reason: Reason, zone: &Arc<Zone>) -> Self {
-        Self { reason, zone: Some(zone.clone()) }
+        Self { reason, zone: Some(zone.clone()), block: None }
+    }
+
+    pub fn blocked(block: Block, zone: &Arc<Zone>) -> Self {
+        Self { reason: block.reason, zone: Some(zone.clone()), block: Some(Box::new(block)) }
     }
 
     /// The answer; `retry_after` is sent in whole seconds where the reason passes.
     pub fn response(&self, retry_after: Duration) -> Response<ResponseBody> {
         let reason = self.reason;
+        let block = self.block.as_deref();
+        let answer = block.and_then(|block| block.answer.as_ref());
+        let status = answer.map_or(reason.status(), |answer| answer.status);
         let problem = Problem {
             r#type: format!("urn:weir:problem:{}", reason.label()),
             title: reason.title(),
-            status: reason.status().as_u16(),
+            status: status.as_u16(),
             detail: reason.detail(),
             reason: reason.label(),
             zone: self.zone.as_ref().map(|zone| zone.name.as_str()),
+            rule: block.map(|block| block.rule.as_str()),
         };
-        // Strings and a number: serialising them cannot fail.
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let (body, kind) = match answer.and_then(|answer| answer.body.as_ref()) {
+            Some(text) => (text.as_bytes().to_vec(), "text/plain; charset=utf-8"),
+            // Strings and a number: serialising them cannot fail.
+            None => (serde_json::to_vec(&problem).unwrap_or_default(), "application/problem+json"),
+        };
         let mut response = Response::new(ResponseBody::full(Bytes::from(body)));
-        *response.status_mut() = reason.status();
+        *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Some(exceeded) = block.and_then(|block| block.exceeded.as_ref()) {
+            exceeded.tell(headers);
+        }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if reason.is_passing() {
             headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));

@@ -18,6 +18,7 @@ use crate::{
         pace::Limits,
         stream::{Descriptor, Peer},
     },
+    firewall::facts::{Facts, TlsFacts, WorkedOut},
     observe::{outcome::Pending, rare::Rarely},
     request::{
         body::ResponseBody,
@@ -45,6 +46,8 @@ pub(crate) struct Client {
     pub scheme: Scheme,
     /// The zone that the TLS handshake named, if it has a certificate of its own.
     pub zone: Option<ZoneName>,
+    /// What that handshake settled.
+    pub tls: Option<TlsFacts>,
     pub books: Books,
     pub peer: Peer,
     pub limits: Limits,
@@ -202,7 +205,8 @@ impl Requests {
                 shared.counters.refuse(refused.reason);
                 let zone = refused.zone.as_ref().map(|zone| zone.name.as_str());
                 let reason = refused.reason.label();
-                debug!(client = %self.client.address, reason, zone, "request refused");
+                let rule = refused.block.as_ref().map(|block| block.rule.as_str());
+                debug!(client = %self.client.address, reason, zone, rule, "request refused");
                 if refused.reason.is_of_origin() {
                     ORIGIN_FAILED.then(|| {
                         warn!(reason, zone, "an origin failed a request; the counters say how often")
@@ -235,11 +239,39 @@ impl Requests {
         let accounted = client.books.attribute(route.key, snapshot.settings.accounting);
         accounted.map_err(|turned| Stop::of(turned, &route.zone))?;
 
+        self.pass(&request, snapshot, route, &target, handshake.is_some())?;
         let introduction = Introduction::new(client.address, client.local_address);
         let routed = Routed { client, shared: &self.shared, snapshot, route, target, switch, introduction };
         match handshake {
             Some(handshake) => upgrade::serve(routed, request, handshake).await,
             None => forward::serve(routed, request).await,
         }
+    }
+
+    /// Asks the firewall: the last time that anybody looks at what the client says.
+    fn pass(
+        &self,
+        request: &Request<Content>,
+        snapshot: &Snapshot,
+        route: &Route,
+        target: &Target,
+        websocket: bool,
+    ) -> Result<(), Stop> {
+        let facts = Facts {
+            method: request.method(),
+            raw_path: request.uri().path(),
+            query: request.uri().query().unwrap_or_default(),
+            headers: request.headers(),
+            host: &target.host,
+            zone: route.zone.name.as_str(),
+            address: self.client.address.ip().to_canonical(),
+            tls: self.client.tls.as_ref(),
+            version: request.version(),
+            websocket,
+            countries: snapshot.firewall.countries.as_ref(),
+            worked_out: WorkedOut::default(),
+        };
+        let checked = snapshot.firewall.check(&route.rules, &facts);
+        checked.map_err(|block| Stop::Refused(Refused::blocked(block, &route.zone)))
     }
 }

@@ -12,6 +12,7 @@ use weir_config::{Config, HostIndex, Proxy, Zone, ZoneName};
 
 use crate::{
     downstream::certificates::{Certificate, CertificateError},
+    firewall::{Firewall, RuleCount, Rules, access::Interned, country::CountryError},
     observe::outcome::Classes,
     upstream::{Builder, Endpoints, Group, Names, TrustError, Trusts},
 };
@@ -25,6 +26,8 @@ pub(crate) struct Route {
     pub origin_host: Option<HeaderValue>,
     /// What its requests were answered.
     pub requests: Arc<Classes>,
+    /// What the zone itself asks of a request.
+    pub rules: Rules,
     certificate: Option<Certificate>,
 }
 
@@ -48,6 +51,8 @@ pub(crate) struct Snapshot {
     index: HostIndex,
     routes: HashMap<ZoneName, Arc<Route>>,
     default_certificate: Option<Certificate>,
+    /// What the host asks of a request.
+    pub firewall: Firewall,
     /// `[proxy]`. Its listeners and its user are those of the start.
     pub settings: Proxy,
     /// Who resolves the names of origins.
@@ -67,19 +72,25 @@ pub enum RoutesError {
     OriginHost { zone: ZoneName, host: String },
     #[error("`default_tls` of [proxy]: {0}")]
     DefaultCertificate(#[source] Box<CertificateError>),
+    #[error("geoip: {0}")]
+    Country(#[from] CountryError),
 }
 
 impl Snapshot {
     /// Builds the routes of a configuration. Certificates whose files have not changed are taken from `previous`, and those
-    /// whose files are not sound any more.
+    /// whose files are not sound any more. What its rules have counted goes on.
     pub fn build(config: &Config, previous: Option<&Self>) -> Result<Self, RoutesError> {
+        let mut interned = Interned::default();
+        let before = previous.map(|previous| &previous.firewall);
+        let firewall = Firewall::build(&config.firewall, before, &mut interned)?;
         let settings = config.proxy.clone();
         let endpoints = previous.map(|previous| previous.endpoints.clone()).unwrap_or_default();
         let mut origins = Builder::new(&settings, &endpoints, previous.map(|previous| &previous.trusts));
         let mut routes = HashMap::with_capacity(config.zones.len());
         for zone in &config.zones {
             let known = previous.and_then(|previous| previous.routes.get(&zone.name)).map(Arc::as_ref);
-            routes.insert(zone.name.clone(), Arc::new(Route::build(zone, known, &mut origins)?));
+            routes
+                .insert(zone.name.clone(), Arc::new(Route::build(zone, known, &mut origins, &mut interned)?));
         }
         let trusts = origins.finish();
         endpoints.tidy();
@@ -90,6 +101,7 @@ impl Snapshot {
         Ok(Self {
             index: HostIndex::new(&config.zones),
             routes,
+            firewall,
             default_certificate: default
                 .map_err(|source| RoutesError::DefaultCertificate(Box::new(source)))?,
             settings,
@@ -128,6 +140,12 @@ impl Snapshot {
         Some(own.or(self.default_certificate.as_ref())?.at(SystemTime::now()).clone())
     }
 
+    /// What each rule of the host and of its zones has done.
+    pub fn rule_counts(&self) -> Vec<RuleCount> {
+        let zones = self.routes.values().flat_map(|route| route.rules.counts(Some(&route.zone.name)));
+        self.firewall.rules.counts(None).into_iter().chain(zones).collect()
+    }
+
     pub fn zones(&self) -> usize {
         self.routes.len()
     }
@@ -135,7 +153,12 @@ impl Snapshot {
 
 impl Route {
     /// `known` is the zone's route before.
-    fn build(zone: &Arc<Zone>, known: Option<&Self>, origins: &mut Builder<'_>) -> Result<Self, RoutesError> {
+    fn build(
+        zone: &Arc<Zone>,
+        known: Option<&Self>,
+        origins: &mut Builder<'_>,
+        interned: &mut Interned,
+    ) -> Result<Self, RoutesError> {
         let certificate = known.and_then(|known| known.certificate.as_ref());
         let certificate = zone
             .tls
@@ -159,6 +182,7 @@ impl Route {
             origins: Arc::new(group),
             origin_host: host.transpose()?,
             requests: known.map(|known| known.requests.clone()).unwrap_or_default(),
+            rules: Rules::build(&zone.firewall, known.map(|known| &known.rules), interned),
             certificate,
         })
     }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod http2;
+pub mod mmdb;
 pub mod origin;
 pub mod raw;
 
@@ -87,6 +88,12 @@ impl Setup {
     pub fn zone(mut self, name: &str, origin: SocketAddr) -> Self {
         write!(self.zones, "[[zones]]\nname = \"{name}\"\nplan = \"free\"\norigin = \"ws://{origin}\"\n")
             .expect("written");
+        self
+    }
+
+    /// Adds lines to the zone that was added last.
+    pub fn zone_lines(mut self, lines: &str) -> Self {
+        writeln!(self.zones, "{lines}").expect("written");
         self
     }
 
