@@ -5,6 +5,7 @@
 //! this crate quick to build and able to run before a BPF compiler exists.
 #![forbid(unsafe_code)]
 
+mod autobahn;
 mod build;
 mod cache;
 mod exec;
@@ -33,6 +34,8 @@ enum Command {
         #[arg(long)]
         again: bool,
     },
+    /// Run the Autobahn test suite against an echo server, without weir and through it
+    Autobahn(autobahn::Options),
     /// Set up, then build weir
     Build {
         #[arg(long)]
@@ -60,6 +63,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Setup { again } => setup::command(again),
+        Command::Autobahn(options) => autobahn::command(&options),
         Command::Build { release } => build::command(release),
         Command::Run { args } => run::command(&args),
         Command::Test { no_kernel, filter, args } => test::command(no_kernel, filter.as_deref(), &args),

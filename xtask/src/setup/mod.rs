@@ -6,6 +6,7 @@
 //! it again.
 
 mod apt;
+pub mod autobahn;
 mod compiler;
 mod debian;
 mod host;
@@ -37,6 +38,8 @@ impl Needs {
     pub const RUN: Self = Self { kernel: true, ..Self::BUILD };
     /// All that can be prepared without the package index of Python.
     pub const SETUP: Self = Self { tools: true, ..Self::RUN };
+    /// The tests' programs of other languages, without the kernel.
+    pub const PEERS: Self = Self { python: true, ..Self::BUILD };
     pub const TEST: Self = Self { python: true, ..Self::SETUP };
 }
 
