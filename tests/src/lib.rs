@@ -9,6 +9,7 @@
 //! it waits for a condition, with [`eventually`], and fails with what it saw last.
 
 mod agent;
+pub mod browser;
 mod conf;
 pub mod frames;
 pub mod hand;

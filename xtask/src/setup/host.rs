@@ -14,7 +14,7 @@ use crate::exec;
 pub const BPFFS: &str = "/sys/fs/bpf";
 
 /// Programs that the tests call, and the packages that have them.
-const TOOLS: &[(&str, &str)] = &[("ip", "iproute2"), ("ss", "iproute2")];
+const TOOLS: &[(&str, &str)] = &[("ip", "iproute2"), ("ss", "iproute2"), ("chromium", "chromium")];
 
 /// # Errors
 /// If the kernel has no such file system to mount.
