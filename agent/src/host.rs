@@ -10,7 +10,7 @@ use nix::{
     unistd::geteuid,
 };
 
-use crate::kernel::cgroup2_mount;
+use crate::kernel::{can_destroy, cgroup2_mount};
 
 /// One precondition and how it stands.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -30,7 +30,7 @@ const COMFORTABLE: (u32, u32) = (6, 12);
 
 /// Every precondition of the kernel side.
 pub fn check_host() -> Vec<Finding> {
-    vec![kernel_version(), architecture(), btf(), capabilities(), bpffs(), cgroup2(), sock_diag()]
+    vec![kernel_version(), architecture(), btf(), capabilities(), bpffs(), cgroup2(), sock_diag(), sock_destroy()]
 }
 
 fn finding(name: &'static str, ok: bool, found: impl Into<String>, remedy: &str) -> Finding {
@@ -124,6 +124,18 @@ fn sock_diag() -> Finding {
         found,
         "the audit needs CONFIG_INET_DIAG: load the module inet_diag and tcp_diag",
     )
+}
+
+/// Ending sockets of others, for `weir kill`; nothing else needs it. Only who may do it is told whether the kernel can.
+fn sock_destroy() -> Finding {
+    let remedy = "`weir kill` needs a kernel with CONFIG_INET_DIAG_DESTROY=y: use a distribution kernel";
+    match can_destroy() {
+        Ok(can) => {
+            let found = if can { "available" } else { "this kernel cannot end sockets of others" };
+            finding("sock_destroy", can, found, remedy)
+        }
+        Err(error) => finding("sock_destroy", true, format!("not known: {error}"), remedy),
+    }
 }
 
 #[cfg(test)]

@@ -90,10 +90,45 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
 
     #[test]
     fn the_command_line_is_well_formed() {
         super::Cli::command().debug_assert();
+    }
+
+    /// Words of a line as a shell has them: parted by blanks, but not inside of double quotes. A pipe ends the command.
+    fn words(line: &str) -> Vec<String> {
+        let command = line.split(" | ").next().unwrap_or(line);
+        let (mut words, mut quoted) = (vec![String::new()], false);
+        for c in command.chars() {
+            match c {
+                '"' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                c => words.last_mut().unwrap().push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    #[test]
+    fn every_command_of_the_recipes_is_one() {
+        let page = include_str!("../../docs/operating.md");
+        let blocks = page.split("```").skip(1).step_by(2);
+        // What stands behind a wide gap is said of the command.
+        let commands: Vec<&str> = blocks
+            .flat_map(str::lines)
+            .filter(|line| line.starts_with("weir "))
+            .map(|line| line.split("    ").next().unwrap_or(line))
+            .collect();
+        assert!(commands.len() > 10, "{commands:?}");
+        for command in commands {
+            // A hash is not written out on the page.
+            let command = command.replace("9f86d081884c7d65...", &"9f".repeat(32));
+            if let Err(error) = super::Cli::try_parse_from(words(&command)) {
+                panic!("docs/operating.md: {command}: {error}");
+            }
+        }
     }
 }
