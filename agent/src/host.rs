@@ -30,7 +30,16 @@ const COMFORTABLE: (u32, u32) = (6, 12);
 
 /// Every precondition of the kernel side.
 pub fn check_host() -> Vec<Finding> {
-    vec![kernel_version(), architecture(), btf(), capabilities(), bpffs(), cgroup2(), sock_diag(), sock_destroy()]
+    vec![
+        kernel_version(),
+        architecture(),
+        btf(),
+        capabilities(),
+        bpffs(),
+        cgroup2(),
+        sock_diag(),
+        sock_destroy(),
+    ]
 }
 
 fn finding(name: &'static str, ok: bool, found: impl Into<String>, remedy: &str) -> Finding {
