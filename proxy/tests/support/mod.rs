@@ -13,8 +13,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::Path,
-    sync::Arc,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 

@@ -107,6 +107,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         self.read.drain(..len).collect()
     }
 
+    /// As [`exactly`](Self::exactly); `None` if the stream ends before.
+    pub async fn try_exactly(&mut self, len: usize) -> Option<Vec<u8>> {
+        while self.read.len() < len {
+            if !matches!(self.more().await, Ok(1..)) {
+                return None;
+            }
+        }
+        Some(self.read.drain(..len).collect())
+    }
+
     pub async fn expect(&mut self, bytes: &str) {
         assert_eq!(String::from_utf8_lossy(&self.exactly(bytes.len()).await), bytes);
     }

@@ -78,12 +78,12 @@ pub(super) async fn serve<T: Transport>(stream: T, client: Client, shared: &Arc<
         }
     };
     match end {
+        _ if flooded.is_so() => {
+            shared.counters.flooded.add(1);
+            debug!(%peer, "a client floods");
+        }
         End::TimedOut => shared.counters.timed_out.add(1),
         End::Http(Ok(())) => {}
-        End::Http(Err(error)) if flooded.is_so() => {
-            shared.counters.flooded.add(1);
-            debug!(%peer, %error, "a client floods");
-        }
         End::Http(Err(error)) if error.is_io() => debug!(%peer, %error, "connection broke"),
         End::Http(Err(error)) => {
             shared.counters.malformed.add(1);
