@@ -17,10 +17,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use self::{
-    stage::Stage,
-    verdicts::{DIRECT, Verdicts},
-};
+use self::{stage::Stage, verdicts::Verdicts};
 use crate::{
     cache::Cache,
     exec,
@@ -150,7 +147,7 @@ mod tests {
     #[test]
     fn the_way_without_weir_is_the_measure() {
         let ways = stage::ways(1, 2, 3);
-        assert_eq!(ways[0].0, DIRECT);
+        assert_eq!(ways[0].0, verdicts::DIRECT);
         assert_eq!(ways.len(), 3);
     }
 }
