@@ -3,9 +3,9 @@
 //! The kernel asks every instance's programs about every socket of the namespace, and each answers for zones that only another
 //! knows: two instances disturb each other. Instances of other namespaces do not.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, net::SocketAddr, path::Path};
 
-use weir_config::Config;
+use weir_config::{Config, LogTo};
 use weir_proxy::{StartError, Unavailable};
 
 /// Where instances are pinned, whatever namespace they count in.
@@ -22,9 +22,15 @@ pub fn is_counted(config: &Config) -> anyhow::Result<bool> {
     config.proxy.http.clear();
     config.proxy.https.clear();
     config.zones.clear();
+    // Nor does it take anything from one that serves.
+    config.proxy.admin = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.proxy.takeover = None;
+    config.proxy.access_log.to = LogTo::Off;
     match weir_proxy::bind(&config)?.start() {
         Err(StartError::Accounting(Unavailable::NoAgent)) => Ok(false),
-        Err(error @ (StartError::Tls(_) | StartError::Listener(_))) => Err(error.into()),
+        Err(error @ (StartError::Tls(_) | StartError::Listener(_) | StartError::AccessLog(_))) => {
+            Err(error.into())
+        }
         Err(StartError::Accounting(_)) | Ok(_) => Ok(true),
     }
 }

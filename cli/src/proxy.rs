@@ -18,7 +18,9 @@ use crate::{
 /// Started as root it binds its ports, reads certificates and keys, and becomes `proxy.user` for good; it needs no capability
 /// but to bind ports below 1024. With `accounting = "required"` (the default) it does not start unless a weir agent has
 /// loaded its programs on this host. SIGHUP or a changed file reloads zones and certificates without touching a
-/// connection; SIGTERM stops accepting, waits up to `proxy.drain_timeout` for live connections, and ends.
+/// connection; SIGTERM stops accepting, waits up to `proxy.drain_timeout` for live connections, closes what is left over
+/// `proxy.close_spread`, and ends. With `proxy.takeover`, starting another one does the same, once that one serves from the
+/// same listening sockets.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ProxyArgs {
@@ -59,6 +61,7 @@ async fn serve(bound: Bound, config: &Config, args: &ProxyArgs) -> anyhow::Resul
     loop {
         tokio::select! {
             () = stop.requested() => break,
+            () = running.replaced() => break,
             loaded = reloads.recv(), if reloading => match loaded {
                 Some(Ok(config)) => if let Err(error) = running.reload(config).await {
                     tracing::error!("configuration not reloaded, nothing changed: {error}");

@@ -86,7 +86,7 @@ pub struct Pair {
 struct Member {
     role: Role,
     child: Child,
-    stdout: ChildStdout,
+    stdout: Option<ChildStdout>,
     /// Open as long as this process lives.
     _lifeline: ChildStdin,
 }
@@ -103,7 +103,9 @@ impl Pair {
         let admin = Admin::at(launch.admin);
         agent.unless_it_ends(deadline, in_force(&admin)).await?;
         let proxy = self.proxy.insert(Member::spawn(Role::Proxy, launch)?);
-        proxy.until_ready(deadline).await
+        proxy.until_ready(deadline).await?;
+        proxy.pass_on_output(launch);
+        Ok(())
     }
 
     /// Has both read their configuration again.
@@ -171,13 +173,14 @@ impl Member {
         let mut child = command.spawn().with_context(|| format!("cannot start {role}"))?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (lifeline, stdout) = pipes.with_context(|| format!("{role} has no pipes"))?;
-        Ok(Self { role, child, stdout, _lifeline: lifeline })
+        Ok(Self { role, child, stdout: Some(stdout), _lifeline: lifeline })
     }
 
     /// Waits until it says that it serves.
     async fn until_ready(&mut self, deadline: Instant) -> anyhow::Result<()> {
         let mut said = [0; READY.len()];
-        let read = timeout_at(deadline, self.stdout.read_exact(&mut said)).await;
+        let Some(stdout) = &mut self.stdout else { bail!("{} has no pipes", self.role) };
+        let read = timeout_at(deadline, stdout.read_exact(&mut said)).await;
         match read {
             Ok(Ok(_)) if said == READY.as_bytes() => Ok(()),
             Ok(Ok(_)) => bail!("{} says something else than that it is ready", self.role),
@@ -185,6 +188,21 @@ impl Member {
             // It is gone, or about to.
             Ok(Err(_)) => Err(self.ended_early().await),
         }
+    }
+
+    /// What it writes to its stdout once it is ready goes to ours: the access log, if it is to go there. Where its log lines go to a
+    /// folder, nothing is shown.
+    fn pass_on_output(&mut self, launch: &Launch) {
+        let Some(mut output) = self.stdout.take() else { return };
+        let shown = launch.log_folder.is_none();
+        tokio::spawn(async move {
+            // Ends with the child. If our own stdout is closed there is nobody to read it.
+            let _ = if shown {
+                tokio::io::copy(&mut output, &mut tokio::io::stdout()).await
+            } else {
+                tokio::io::copy(&mut output, &mut tokio::io::sink()).await
+            };
+        });
     }
 
     /// Waits for `work`, but not longer than the child lives.

@@ -3,6 +3,7 @@
 //! Every room reports all it finds and goes on with a default, so that one run names every fault. The result is only handed
 //! out if there was none.
 
+mod access_log;
 mod agent;
 mod firewall;
 mod listeners;

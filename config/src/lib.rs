@@ -22,9 +22,9 @@ pub use error::{ConfigError, Fault};
 pub use host::normalise_host;
 pub use index::HostIndex;
 pub use model::{
-    AccessAction, AccessRule, Accounting, Agent, Config, CustomAction, CustomRule, Firewall,
-    ForwardedHeaders, HostFirewall, HostPattern, InstanceName, KernelLog, LimitKey, OnError, Operator,
-    Origin, OriginScheme, OriginTls, Origins, Plan, PlanName, Proxy, RateLimit, RuleId, Timeouts, Tls,
-    TlsVersion, Zone, ZoneName,
+    AccessAction, AccessLog, AccessRule, Accounting, Agent, CloseCode, Config, CustomAction, CustomRule,
+    Firewall, ForwardedHeaders, HostFirewall, HostPattern, InstanceName, KernelLog, LimitKey, LogFormat,
+    LogTo, OnError, Operator, Origin, OriginScheme, OriginTls, Origins, Plan, PlanName, Proxy, RateLimit,
+    RuleId, Timeouts, Tls, TlsVersion, Zone, ZoneName,
 };
 pub use watch::{Watch, WatchError, watch};

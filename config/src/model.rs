@@ -1,5 +1,6 @@
 //! The configuration as the rest of weir sees it: checked, resolved, with defaults filled in.
 
+mod access_log;
 mod firewall;
 mod origins;
 mod timeouts;
@@ -9,6 +10,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc,
 
 use ipnet::IpNet;
 
+pub use access_log::{AccessLog, LogFormat, LogTo};
 pub use firewall::{
     AccessAction, AccessRule, CustomAction, CustomRule, Firewall, HostFirewall, LimitKey, OnError, RateLimit,
 };
@@ -69,6 +71,14 @@ pub struct Proxy {
     pub default_tls: Option<Tls>,
     /// How long live tunnels may go on after SIGTERM; default 30 s.
     pub drain_timeout: Duration,
+    /// Over how long the closes of those are spread that are left then; default 10 s.
+    pub close_spread: Duration,
+    /// The status code that their clients are told; default 1001.
+    pub close_code: CloseCode,
+    /// The Unix socket by which the next proxy takes the listening sockets over; default none.
+    pub takeover: Option<PathBuf>,
+    /// Default off.
+    pub access_log: AccessLog,
     /// `Retry-After` of a 503 at a cap, in whole seconds; default 30 s.
     pub retry_after: Duration,
     /// Live sockets of one source prefix on this host, above which new ones of the proxy's listeners are refused; default none.
@@ -82,6 +92,24 @@ pub enum Accounting {
     Required,
     /// Sockets pass uncounted; a metric says how many.
     Optional,
+}
+
+/// `close_code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCode {
+    /// 1001 (RFC 6455, 7.4.1).
+    GoingAway,
+    /// 1012, of the IANA's list.
+    ServiceRestart,
+}
+
+impl CloseCode {
+    pub const fn to_number(self) -> u16 {
+        match self {
+            Self::GoingAway => 1001,
+            Self::ServiceRestart => 1012,
+        }
+    }
 }
 
 /// `forwarded`.

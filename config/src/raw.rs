@@ -57,10 +57,15 @@ pub(crate) static PROXY: Keys = Keys {
         "tunnel_idle_timeout",
         "tunnel_max_life",
         "drain_timeout",
+        "close_spread",
+        "close_code",
+        "takeover",
+        "access_log",
         "retry_after",
         "source_cap",
     ],
 };
+pub(crate) static ACCESS_LOG: Keys = Keys { section: "access_log", keys: &["format", "to"] };
 pub(crate) static AGENT: Keys = Keys {
     section: "[agent]",
     keys: &[
@@ -128,9 +133,10 @@ pub(crate) static LIMIT: Keys = Keys {
 };
 
 /// All of them. A key that is found in the wrong section is looked up here.
-static ALL: [&Keys; 13] = [
+static ALL: [&Keys; 14] = [
     &ROOT,
     &PROXY,
+    &ACCESS_LOG,
     &AGENT,
     &PLAN,
     &ZONE,

@@ -60,6 +60,8 @@ fn everything_but_a_listener_has_a_default() {
     assert_eq!((timeouts.response, timeouts.stall), (seconds(60), seconds(60)));
     assert_eq!((timeouts.half_closed, timeouts.min_body_bytes_per_second), (seconds(3600), 100));
     assert_eq!((timeouts.tunnel_idle, timeouts.tunnel_max_life), (Some(seconds(3600)), None));
+    assert_eq!((proxy.close_spread, proxy.close_code.to_number()), (seconds(10), 1001));
+    assert_eq!((proxy.takeover, proxy.access_log.to), (None, weir_config::LogTo::Off));
     let agent = config.agent;
     assert_eq!(agent.admin, "127.0.0.1:9464".parse().unwrap());
     assert_eq!((agent.ledger.as_path(), agent.cgroup), (Path::new("/var/lib/weir/ledger.db"), None));
@@ -298,4 +300,15 @@ fn a_hundred_thousand_zone_files_load() {
     assert_eq!(index.lookup("z77777.example"), None);
     fs::write(folder.path().join("zones.d/5.toml"), "[[zones]]\nname = 5\n").unwrap();
     assert!(places(&folder).iter().all(|place| place.starts_with("zones.d/5.toml:")));
+}
+
+#[test]
+fn the_access_log_and_the_way_out_are_read() {
+    let text = "[proxy]\nhttp = [\"[::]:80\"]\nclose_spread = \"2m\"\nclose_code = 1012\ntakeover = \"t.sock\"\n\
+                access_log = { to = \"./a.log\", format = \"combined\" }";
+    let proxy = Config::parse(text, Path::new("/etc/weir")).unwrap().proxy;
+    assert_eq!((proxy.close_spread, proxy.close_code.to_number()), (Duration::from_secs(120), 1012));
+    assert_eq!(proxy.takeover.as_deref(), Some(Path::new("/etc/weir/t.sock")));
+    assert_eq!(proxy.access_log.format, weir_config::LogFormat::Combined);
+    assert_eq!(proxy.access_log.to, weir_config::LogTo::File("/etc/weir/./a.log".into()));
 }

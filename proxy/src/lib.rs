@@ -29,6 +29,7 @@ pub use accounting::kernel::Unavailable;
 pub use downstream::{certificates::CertificateError, listener::ListenError};
 pub use firewall::{RuleCount, Stage, country::CountryError};
 pub use observe::{
+    access::AccessLogError,
     admin::AdminError,
     counters::{Counter, Counters},
     timing::Timing,
@@ -37,4 +38,5 @@ pub use server::{BindError, Bound, Drained, ReloadError, Running, StartError, bi
 pub use server::{
     privileges::{Identity, PrivilegeError, drop_privileges},
     routes::RoutesError,
+    takeover::TakeoverError,
 };

@@ -4,11 +4,22 @@
 //! [`Bound::start`] serves on the current tokio runtime. [`Running::reload`] swaps the routes whole or not at all and leaves
 //! connections and tunnels alone. [`Running::drain`] is the way out.
 
+mod drain;
 pub(crate) mod privileges;
 pub(crate) mod roster;
 pub(crate) mod routes;
+pub(crate) mod takeover;
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use arc_swap::ArcSwap;
 use hyper::server::conn::http1;
@@ -16,7 +27,6 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
-    time::timeout,
 };
 use tracing::{error, info, warn};
 use weir_config::{Accounting, Config, Proxy};
@@ -30,20 +40,20 @@ use crate::{
     },
     firewall::RuleCount,
     observe::{
+        access::{AccessLog, AccessLogError, Opened},
         admin::{self, AdminError, AdminSocket},
         counters::Counters,
+        request_id::RequestIds,
     },
     request::{forwarded::Scheme, via::Via},
     server::{
         privileges::raise_descriptor_limit,
         roster::Roster,
         routes::{RoutesError, Snapshot},
+        takeover::{Labelled, Takeover, TakeoverError},
     },
     upstream::Pool,
 };
-
-/// How long aborted connections may take to be gone.
-const ABORT_TIME: Duration = Duration::from_secs(5);
 
 /// The configuration cannot be served on this host.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +64,10 @@ pub enum BindError {
     Routes(#[from] RoutesError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
 }
 
 /// Serving cannot begin.
@@ -65,6 +79,8 @@ pub enum StartError {
     Tls(#[from] rustls::Error),
     #[error("cannot serve a listening socket: {0}")]
     Listener(#[from] io::Error),
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
 }
 
 /// A configuration that is not taken over; the one before stays in force.
@@ -74,6 +90,8 @@ pub enum ReloadError {
     Routes(#[from] RoutesError),
     #[error("WebSockets cannot be counted on this host, and `accounting` would be \"required\": {0}")]
     Accounting(#[source] Unavailable),
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
     #[error("the routes could not be built: {0}")]
     Build(#[from] tokio::task::JoinError),
 }
@@ -83,6 +101,8 @@ pub(crate) struct Shared {
     pub routes: Arc<ArcSwap<Snapshot>>,
     pub accounts: Arc<dyn Accounts>,
     pub counters: Arc<Counters>,
+    pub access_log: Arc<AccessLog>,
+    pub ids: RequestIds,
     pub roster: Arc<Roster>,
     pub pool: Pool,
     pub tls: ServerConfigs,
@@ -90,6 +110,8 @@ pub(crate) struct Shared {
     pub http2: h2::server::Builder,
     pub via: Via,
     pub draining: watch::Sender<bool>,
+    /// Another process accepts from our listening sockets by now.
+    pub handed_over: AtomicBool,
 }
 
 /// Listening sockets and routes, not served yet.
@@ -97,6 +119,8 @@ pub(crate) struct Shared {
 pub struct Bound {
     listeners: Vec<Listener>,
     admin: AdminSocket,
+    access_log: Opened,
+    takeover: Option<Takeover>,
     snapshot: Snapshot,
 }
 
@@ -109,12 +133,23 @@ pub fn bind(config: &Config) -> Result<Bound, BindError> {
     let snapshot = Snapshot::build(config, None)?;
     let http = config.proxy.http.iter().map(|address| (*address, Scheme::Http));
     let https = config.proxy.https.iter().map(|address| (*address, Scheme::Https));
-    let listeners = http
-        .chain(https)
-        .map(|(address, scheme)| Listener::bind(address, scheme))
-        .collect::<Result<Vec<_>, _>>()?;
-    let admin = AdminSocket::bind(config.proxy.admin)?;
-    Ok(Bound { listeners, admin, snapshot })
+    let access_log = Opened::open(&config.proxy)?;
+    let path = config.proxy.takeover.as_deref();
+    let mut takeover = path.map(|path| Takeover::begin(path, &config.proxy.user)).transpose()?;
+    let mut taken = |kind, address| takeover.as_mut()?.take(kind, address);
+    let listener = |(address, scheme): (SocketAddr, Scheme)| match taken(scheme.as_str(), address) {
+        Some(socket) => Ok(Listener { socket, scheme, address }),
+        None => Listener::bind(address, scheme),
+    };
+    let listeners = http.chain(https).map(listener).collect::<Result<Vec<_>, _>>()?;
+    let admin = match taken(takeover::ADMIN, config.proxy.admin) {
+        Some(socket) => AdminSocket::of(config.proxy.admin, socket),
+        None => AdminSocket::bind(config.proxy.admin)?,
+    };
+    if let Some(takeover) = &mut takeover {
+        takeover.release_rest();
+    }
+    Ok(Bound { listeners, admin, access_log, takeover, snapshot })
 }
 
 /// Does all that a [`reload`](Running::reload) or [`bind`] does to read a configuration (certificates, keys, origins), and has
@@ -154,7 +189,7 @@ impl Bound {
     }
 
     pub(crate) fn start_with(self, accounts: Arc<dyn Accounts>) -> Result<Running, StartError> {
-        let Self { listeners, admin, snapshot } = self;
+        let Self { listeners, admin, access_log: opened, takeover, snapshot } = self;
         match (kernel::probe(&*accounts), snapshot.settings.accounting) {
             (Ok(()), _) => {}
             (Err(why), Accounting::Required) => return Err(StartError::Accounting(why)),
@@ -162,9 +197,14 @@ impl Bound {
         }
         let zones = snapshot.zones();
         let routes = Arc::new(ArcSwap::from_pointee(snapshot));
+        let counters = Arc::<Counters>::default();
+        let access_log = AccessLog::new(counters.clone());
+        access_log.switch_to(opened)?;
         let shared = Arc::new(Shared {
             accounts,
-            counters: Arc::default(),
+            counters,
+            access_log,
+            ids: RequestIds::new(),
             roster: Roster::new(),
             pool: Pool::new(),
             tls: ServerConfigs::new(routes.clone())?,
@@ -172,8 +212,11 @@ impl Bound {
             http2: connection::http2::builder(),
             via: Via::new(),
             draining: watch::Sender::new(false),
+            handed_over: AtomicBool::new(false),
             routes,
         });
+        // Only if there may be a next one: a socket that anybody holds still gets connections.
+        let copies = takeover.is_some().then(|| copies(&listeners, &admin)).transpose()?;
         let mut accepting = JoinSet::new();
         for Listener { socket, scheme, address } in listeners {
             let listener = TcpListener::from_std(socket)?;
@@ -184,7 +227,15 @@ impl Bound {
         telling.spawn(admin::run(admin, shared.clone()));
         shared.counters.reloaded();
         info!(zones, "serving");
-        Ok(Running { shared, accepting, _telling: telling })
+        let replaced = watch::Sender::new(false);
+        let mut offering = JoinSet::new();
+        let mut takeover_path = None;
+        if let Some(takeover) = takeover {
+            let offer = takeover.serve(copies.unwrap_or_default())?;
+            takeover_path = Some(offer.path().to_owned());
+            offering.spawn(offer.run(replaced.clone()));
+        }
+        Ok(Running { shared, accepting, telling, offering, replaced, takeover_path })
     }
 
     /// Serves until `shutdown` is done, takes over every configuration that comes from `reloads`, then drains.
@@ -202,6 +253,7 @@ impl Bound {
         loop {
             tokio::select! {
                 () = &mut shutdown => return Ok(running.drain().await),
+                () = running.replaced() => return Ok(running.drain().await),
                 config = reloads.recv(), if open => match config {
                     Some(config) => if let Err(error) = running.reload(config).await {
                         error!(%error, "reload failed, nothing has changed");
@@ -219,13 +271,29 @@ pub struct Running {
     shared: Arc<Shared>,
     accepting: JoinSet<()>,
     /// The admin address, answered until this is dropped.
-    _telling: JoinSet<()>,
+    telling: JoinSet<()>,
+    /// The listening sockets, for the next proxy.
+    offering: JoinSet<()>,
+    replaced: watch::Sender<bool>,
+    takeover_path: Option<PathBuf>,
+}
+
+/// Every socket that listens, once more.
+fn copies(listeners: &[Listener], admin: &AdminSocket) -> io::Result<Vec<Labelled>> {
+    let mut copies = Vec::new();
+    for Listener { socket, scheme, address } in listeners {
+        copies.push((takeover::label(scheme.as_str(), *address), socket.try_clone()?.into()));
+    }
+    if let Some((address, socket)) = admin.held() {
+        copies.push((takeover::label(takeover::ADMIN, address), socket.try_clone()?.into()));
+    }
+    Ok(copies)
 }
 
 /// How a drain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections and tunnels that were still open after `drain_timeout` and were closed.
+    /// Connections and tunnels that were still open after `drain_timeout`, and were closed.
     pub closed: usize,
 }
 
@@ -270,30 +338,50 @@ impl Running {
             warn!("`http`, `https`, `admin` and `user` of [proxy] only change with a restart of the proxy");
         }
         let previous = current.clone();
-        let built = tokio::task::spawn_blocking(move || Snapshot::build(&config, Some(&previous)));
-        let snapshot = built.await??;
+        let built = tokio::task::spawn_blocking(move || {
+            let snapshot = Snapshot::build(&config, Some(&previous))?;
+            Ok::<_, ReloadError>((snapshot, Opened::open(&config.proxy)?))
+        });
+        let (snapshot, access_log) = built.await??;
+        self.shared.access_log.switch_to(access_log)?;
         info!(zones = snapshot.zones(), "routes reloaded");
         self.shared.routes.store(Arc::new(snapshot));
         Ok(())
     }
 
-    /// Stops accepting, waits for connections and tunnels to end until `drain_timeout`, and closes what is left.
+    /// Waits until another proxy serves from our listening sockets: it is time to [`drain`](Self::drain).
+    pub async fn replaced(&self) {
+        // Fails only without a sender, which we are.
+        let _ = self.replaced.subscribe().wait_for(|replaced| *replaced).await;
+    }
+
+    /// Stops accepting, waits for connections and tunnels to end until `drain_timeout`, and closes what is left over
+    /// `close_spread`.
     pub async fn drain(mut self) -> Drained {
-        let limit = self.shared.routes.load().settings.drain_timeout;
+        let plan = {
+            let settings = &self.shared.routes.load().settings;
+            drain::Plan {
+                timeout: settings.drain_timeout,
+                spread: settings.close_spread,
+                code: settings.close_code.to_number(),
+            }
+        };
+        // Lets go of the copies: what nobody accepts from must not get connections.
+        self.offering.shutdown().await;
+        if *self.replaced.borrow() {
+            info!("another proxy has taken over");
+            self.shared.handed_over.store(true, Relaxed);
+            self.telling.shutdown().await;
+        } else if let Some(path) = &self.takeover_path {
+            // In a folder of root's it stays, and the next proxy finds that nobody answers.
+            let _ = fs::remove_file(path);
+        }
         self.shared.draining.send_replace(true);
         while self.accepting.join_next().await.is_some() {}
-        let roster = &self.shared.roster;
-        info!(live = roster.live(), timeout_seconds = limit.as_secs_f64(), "draining");
-        let mut closed = 0;
-        if timeout(limit, roster.emptied()).await.is_err() {
-            closed = roster.live();
-            roster.abort_all();
-            // A task that was polled just then ends as soon as it returns.
-            if timeout(ABORT_TIME, roster.emptied()).await.is_err() {
-                warn!(live = roster.live(), "connections did not end when they were closed");
-            }
-        }
+        let closed = drain::run(&self.shared.roster, plan).await;
         info!(closed, counters = %self.shared.counters, "stopped");
+        let log = self.shared.access_log.clone();
+        let _ = tokio::task::spawn_blocking(move || log.close()).await;
         Drained { closed }
     }
 }

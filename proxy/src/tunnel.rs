@@ -10,10 +10,15 @@
 //! A side that is not read (its direction has ended, or the other side is stalled) is watched by the task for its failure:
 //! a dead client would otherwise hold its origin's connection for as long as the origin likes.
 //!
+//! Bytes are uninspected but for one thing: the [length of each frame](frames) is followed, so that a proxy that leaves can
+//! [say so](farewell) at a frame border.
+//!
 //! Both directions move one scratch buffer at a time, in turn, and after [`STEPS`] turns the tunnel yields to the others of
 //! its worker: a bulk transfer starves neither the opposite direction nor other tunnels.
 
 mod direction;
+pub(crate) mod farewell;
+mod frames;
 mod lifetime;
 mod scratch;
 pub(crate) mod task;

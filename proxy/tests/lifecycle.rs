@@ -116,6 +116,7 @@ async fn a_drain_lets_tunnels_and_requests_finish() {
 #[tokio::test]
 async fn a_drain_closes_what_is_left_after_its_time() {
     let setup = Setup::new().zone("ws.test", mirror().await).setting("drain_timeout = \"200ms\"");
+    let setup = setup.setting("close_spread = \"100ms\"");
     let proxy = setup.start();
     let counters = proxy.counters().clone();
     let mut tunnels = Vec::new();
@@ -128,7 +129,7 @@ async fn a_drain_closes_what_is_left_after_its_time() {
     assert_eq!(soon(proxy.drain()).await.closed, 20);
     assert_eq!(counters.tunnels_live.get(), 0);
     for mut tunnel in tunnels {
-        assert_eq!(tunnel.rest().await.expect("a clean end"), b"");
+        assert_eq!(tunnel.rest().await.expect("a clean end"), b"\x88\x02\x03\xe9", "told, and 1001");
     }
 }
 

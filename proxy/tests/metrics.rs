@@ -37,7 +37,8 @@ fn request(host: &str) -> String {
 #[tokio::test]
 async fn every_metric_of_the_proxy_is_documented_and_every_documented_one_is_served() {
     let (origin, _) = reflect().await;
-    let setup = Setup::new().zone("a.test", origin);
+    let rule = "[[firewall.rules]]\nid = \"seen\"\nwhen = \"true\"\naction = \"log\"";
+    let setup = Setup::new().zone("a.test", origin).setting(rule);
     let _proxy = setup.start();
     Raw::connect(setup.http).await.ask(&request("a.test")).await;
 
@@ -51,6 +52,8 @@ async fn every_metric_of_the_proxy_is_documented_and_every_documented_one_is_ser
         .filter(|name| !name.starts_with("process_"))
         .collect();
     assert_eq!(served, documented);
+    let of_rule = "weir_proxy_firewall_total{zone=\"\",stage=\"custom\",rule=\"seen\",outcome=\"matched\"}";
+    assert_eq!(value(&text, of_rule), Some(1.0), "{text}");
 
     for (list, label) in
         [("by", "weir_proxy_tunnels_ended_total"), ("kind", "weir_proxy_origin_errors_total")]
@@ -153,7 +156,8 @@ async fn a_tunnel_says_who_ended_it() {
         raw.rest().await.ok();
     })
     .await;
-    let setup = Setup::new().zone("ws.test", origin).setting("drain_timeout = \"1ms\"");
+    let setup =
+        Setup::new().zone("ws.test", origin).setting("drain_timeout = \"1ms\"\nclose_spread = \"1ms\"");
     let proxy = setup.start();
     let counters = proxy.counters().clone();
     let open = async || {

@@ -135,7 +135,7 @@ fn running(line: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{verdicts::DIRECT, *};
 
     #[test]
     fn the_suites_lines_are_understood() {

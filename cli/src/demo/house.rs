@@ -167,7 +167,7 @@ fn configuration(ports: Ports, origins: &[SocketAddr]) -> String {
         "# The configuration of `weir demo`. Save a change, and agent and proxy take it over.\n\
          instance = \"{INSTANCE}\"\n\n\
          [proxy]\nhttp  = [\"{http}\"]\nhttps = [\"{https}\"]\nadmin = \"{proxy_admin}\"\nuser  = \"{USER}\"\n\
-         drain_timeout = \"1s\"\nretry_after = \"5s\"\n\n\
+         drain_timeout = \"1s\"\nclose_spread = \"1s\"\nretry_after = \"5s\"\n\n\
          [agent]\nadmin = \"{admin}\"\nsocket = \"agent.sock\"\nledger = \"ledger.db\"\nmax_zones = 64\naudit_interval = \"1s\"\n",
     );
     for plan in &PLANS {

@@ -2,9 +2,12 @@
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{MILLISECOND, WEEK, listeners::Listeners, networks, plans::source_cap, resolvers, timeouts, tls};
+use super::{
+    MILLISECOND, WEEK, access_log, listeners::Listeners, networks, plans::source_cap, resolvers, timeouts,
+    tls,
+};
 use crate::{
-    model::{Accounting, ForwardedHeaders, Proxy, Timeouts, TlsVersion},
+    model::{Accounting, CloseCode, ForwardedHeaders, Proxy, Timeouts, TlsVersion},
     raw::{Section, Value},
 };
 
@@ -70,6 +73,10 @@ pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
             .unwrap_or(TlsVersion::Tls12),
         default_tls: section.get("default_tls").and_then(|value| tls::read(&value)),
         drain_timeout: duration(section, "drain_timeout", Duration::ZERO..=WEEK, Duration::from_secs(30)),
+        close_spread: duration(section, "close_spread", Duration::ZERO..=WEEK, Duration::from_secs(10)),
+        close_code: section.get("close_code").and_then(|v| close_code(&v)).unwrap_or(CloseCode::GoingAway),
+        takeover: section.get("takeover").and_then(|value| value.path("\"/run/weir/proxy.sock\"")),
+        access_log: access_log::read(section),
         retry_after: retry_after(section),
         source_cap: source_cap(section),
     }
@@ -82,6 +89,18 @@ pub(super) fn duration(
     default: Duration,
 ) -> Duration {
     section.get(key).and_then(|value| value.duration(range, default)).unwrap_or(default)
+}
+
+fn close_code(value: &Value<'_>) -> Option<CloseCode> {
+    match value.number(1001..=1012, 1001)? {
+        1001 => Some(CloseCode::GoingAway),
+        1012 => Some(CloseCode::ServiceRestart),
+        other => {
+            let message = format!("`close_code` is {other}, which does not say that a server leaves");
+            value.fault(message, "write 1001 (going away) or 1012 (service restart)");
+            None
+        }
+    }
 }
 
 /// The header has whole seconds (RFC 9110, 10.2.3).

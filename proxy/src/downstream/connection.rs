@@ -26,6 +26,7 @@ use crate::{
         tls::{self, Accepted},
     },
     firewall::facts::TlsFacts,
+    observe::access::visit::Visit,
     request::{forwarded::Scheme, service::Client},
     server::{Shared, roster::Entry},
     tunnel::{Tunnel, task::Task},
@@ -46,6 +47,8 @@ pub(crate) struct Switched {
     pub from_upstream: Bytes,
     pub zone: Arc<Zone>,
     pub admission: Admission,
+    /// For the access log.
+    pub visit: Option<Box<Visit>>,
 }
 
 /// Where a request's way leaves it for whoever speaks HTTP.
@@ -138,8 +141,8 @@ fn open_tunnel<T: Transport>(
     switched: Switched,
     shared: &Arc<Shared>,
 ) {
-    let Switched { upstream, from_upstream, zone, admission } = switched;
+    let Switched { upstream, from_upstream, zone, admission, visit } = switched;
     admission.keep();
     let tunnel = Tunnel::new(downstream, from_downstream, upstream, from_upstream);
-    shared.roster.spawn(|entry| Task::new(tunnel, zone, shared.counters.clone(), entry));
+    shared.roster.spawn(|entry| Task::new(tunnel, zone, shared.counters.clone(), visit, entry));
 }

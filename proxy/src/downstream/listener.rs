@@ -8,7 +8,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
     os::fd::{AsFd, AsRawFd, RawFd},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -90,7 +90,8 @@ const RESERVE_MAX: u64 = 4096;
 
 static PAUSED: Rarely = Rarely::new();
 
-/// Accepts until the drain begins; then takes what the kernel has completed already, and closes the socket.
+/// Accepts until the drain begins; then takes what the kernel has completed already, unless another process has the socket as
+/// well, and closes it.
 pub(crate) async fn run(
     listener: TcpListener,
     scheme: Scheme,
@@ -127,6 +128,10 @@ pub(crate) async fn run(
                 sleep(BACK_OFF).await;
             }
         }
+    }
+    // The queue is another process' too, which goes on accepting from it.
+    if shared.handed_over.load(Relaxed) {
+        return;
     }
     while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
         admit(stream, peer, scheme, &shared);

@@ -14,7 +14,10 @@ use std::{
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        StatusCode,
+        header::{CONNECTION, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -46,6 +49,15 @@ pub(crate) struct AdminSocket {
 }
 
 impl AdminSocket {
+    /// One that listens already.
+    pub fn of(address: SocketAddr, socket: StdListener) -> Self {
+        Self { address, socket: Some(socket) }
+    }
+
+    pub fn held(&self) -> Option<(SocketAddr, &StdListener)> {
+        Some((self.address, self.socket.as_ref()?))
+    }
+
     pub fn bind(address: SocketAddr) -> Result<Self, AdminError> {
         match listen(address) {
             Ok(socket) => Ok(Self { address, socket: Some(socket) }),
@@ -106,7 +118,8 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
     let text = tokio::task::spawn_blocking(move || metrics.scrape()).await;
     match text.map_err(|error| error.to_string()).and_then(|text| text.map_err(|error| error.to_string())) {
-        Ok(text) => ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
+        // A scraper that kept its connection would go on asking a proxy that was replaced.
+        Ok(text) => ([(CONTENT_TYPE, exposition::CONTENT_TYPE), (CONNECTION, "close")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the metrics: {error}\n"))
             .into_response(),
     }

@@ -76,6 +76,8 @@ pub struct Counters {
     pub handshake_time: Timing,
     /// From an upgrade request to its 101.
     pub upgrade_time: Timing,
+    /// Lines of the access log that found no room or no disk.
+    pub log_lines_lost: Counter,
     /// Configurations that were taken over; the start counts.
     pub reloads: Counter,
     /// Configurations that were not.

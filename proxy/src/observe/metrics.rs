@@ -83,6 +83,16 @@ impl ProxyCollector {
         let mut answered = of("", &counters.requests_without_zone);
         answered.extend(routes.all().flat_map(|route| of(route.zone.name.as_str(), &route.requests)));
         let refused = counters.refused().map(|(reason, n)| counter(vec![label("reason", reason)], n));
+        let rules = routes.rule_counts().into_iter().filter(|count| count.n > 0).map(|count| {
+            let zone = count.zone.as_ref().map_or("", |zone| zone.as_str());
+            let labels = [
+                ("zone", zone),
+                ("stage", count.stage.label()),
+                ("rule", count.rule.as_str()),
+                ("outcome", count.outcome),
+            ];
+            counter(labels.into_iter().map(|(name, value)| label(name, value)).collect(), count.n)
+        });
         let failed = OriginError::ALL.into_iter().map(|kind| {
             counter(vec![label("kind", kind.label())], counters.origin_errors[kind as usize].get())
         });
@@ -98,6 +108,12 @@ impl ProxyCollector {
                 "Answers that the proxy gave itself.",
                 MetricType::COUNTER,
                 refused.collect(),
+            ),
+            family(
+                "weir_proxy_firewall_total",
+                "What rules of the firewall did.",
+                MetricType::COUNTER,
+                rules.collect(),
             ),
             family(
                 "weir_proxy_origin_errors_total",
@@ -196,6 +212,11 @@ impl ProxyCollector {
                 "weir_proxy_draining",
                 "1 once the proxy accepts no more.",
                 f64::from(u8::from(*self.shared.draining.borrow())),
+            ),
+            single_counter(
+                "weir_proxy_access_log_lost_total",
+                "Lines of the access log that found no room.",
+                counters.log_lines_lost.get(),
             ),
             family(
                 "weir_proxy_config_reloads_total",

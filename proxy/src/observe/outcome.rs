@@ -1,19 +1,13 @@
 //! What became of requests and tunnels: short lists that become label values, so never changed.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 
-use crate::{
-    observe::counters::{Counter, Counters},
-    request::reason::Reason,
-    server::routes::Route,
-};
+use crate::{observe::counters::Counter, request::reason::Reason};
 
 /// How a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// 101: a tunnel begins.
+    /// A tunnel begins: 101, or 200 to an extended CONNECT.
     Switched,
     Success,
     Redirection,
@@ -54,41 +48,13 @@ impl Class {
 pub(crate) struct Classes([Counter; Class::ALL.len()]);
 
 impl Classes {
-    fn add(&self, class: Class) {
+    pub fn add(&self, class: Class) {
         self.0[class as usize].add(1);
     }
 
     /// Those that occurred.
     pub fn seen(&self) -> impl Iterator<Item = (Class, u64)> {
         Class::ALL.into_iter().map(|class| (class, self.0[class as usize].get())).filter(|(_, n)| *n > 0)
-    }
-}
-
-/// A request from its head to its answer. Dropped without one, its client has left.
-pub(crate) struct Pending<'a> {
-    counters: &'a Counters,
-    /// Once it is known, and may be named to this client.
-    pub route: Option<Arc<Route>>,
-    class: Class,
-}
-
-impl<'a> Pending<'a> {
-    pub fn begin(counters: &'a Counters) -> Self {
-        counters.requests.add(1);
-        Self { counters, route: None, class: Class::Gone }
-    }
-
-    pub fn answered(&mut self, status: StatusCode) {
-        self.class = Class::of(status);
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        match &self.route {
-            Some(route) => route.requests.add(self.class),
-            None => self.counters.requests_without_zone.add(self.class),
-        }
     }
 }
 

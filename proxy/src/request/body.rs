@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::{
     downstream::pace::Turn,
+    observe::exchange::Exchange,
     request::content::{Content as Received, ContentError},
 };
 
@@ -24,6 +25,8 @@ pub(crate) struct ResponseBody {
     content: Content,
     /// Ends the request's turn on its connection when hyper is done with the body.
     _turn: Option<Turn>,
+    /// Hears of what is sent, and of the end.
+    exchange: Option<Box<Exchange>>,
 }
 
 enum Content {
@@ -33,11 +36,17 @@ enum Content {
 
 impl ResponseBody {
     pub fn full(bytes: Bytes) -> Self {
-        Self { content: Content::Own(bytes), _turn: None }
+        Self { content: Content::Own(bytes), _turn: None, exchange: None }
     }
 
     pub fn origin(body: Incoming) -> Self {
-        Self { content: Content::Origin(body), _turn: None }
+        Self { content: Content::Origin(body), _turn: None, exchange: None }
+    }
+
+    /// What is sent is the answer of `exchange`, whose end is the body's.
+    pub fn of(mut self, exchange: Exchange) -> Self {
+        self.exchange = Some(Box::new(exchange));
+        self
     }
 
     /// Keeps `turn` until the body is dropped.
@@ -55,11 +64,15 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        match &mut self.content {
+        let polled = match &mut self.content {
             Content::Origin(body) => Pin::new(body).poll_frame(cx),
             Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+        };
+        if let (Poll::Ready(Some(Ok(frame))), Some(exchange)) = (&polled, &mut self.exchange) {
+            exchange.sent(frame.data_ref().map_or(0, Bytes::len));
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

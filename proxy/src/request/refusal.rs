@@ -1,5 +1,5 @@
 //! Answers that weir gives itself, as `application/problem+json` (RFC 9457): type, title, status and detail, and as members of
-//! its own the reason's label and, once they are known, the zone and the rule of the firewall.
+//! its own the reason's label, the request's id and, once they are known, the zone and the rule of the firewall.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +36,7 @@ struct Problem<'a> {
     zone: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
+    request_id: &'a str,
 }
 
 impl Refused {
@@ -52,7 +53,7 @@ impl Refused {
     }
 
     /// The answer; `retry_after` is sent in whole seconds where the reason passes.
-    pub fn response(&self, retry_after: Duration) -> Response<ResponseBody> {
+    pub fn response(&self, retry_after: Duration, request_id: &str) -> Response<ResponseBody> {
         let reason = self.reason;
         let block = self.block.as_deref();
         let answer = block.and_then(|block| block.answer.as_ref());
@@ -65,6 +66,7 @@ impl Refused {
             reason: reason.label(),
             zone: self.zone.as_ref().map(|zone| zone.name.as_str()),
             rule: block.map(|block| block.rule.as_str()),
+            request_id,
         };
         let (body, kind) = match answer.and_then(|answer| answer.body.as_ref()) {
             Some(text) => (text.as_bytes().to_vec(), "text/plain; charset=utf-8"),
@@ -101,7 +103,7 @@ mod tests {
         for refusal in KernelRefusal::ALL.into_iter().filter(|refusal| refusal.is_admission()) {
             let reason = Reason::of_kernel(refusal);
             assert_eq!(reason.label(), refusal.label());
-            let response = Refused::new(reason).response(Duration::from_secs(30));
+            let response = Refused::new(reason).response(Duration::from_secs(30), "7");
             if refusal == KernelRefusal::ZoneBlocked {
                 assert_eq!(response.status(), http::StatusCode::FORBIDDEN);
                 assert!(!response.headers().contains_key(RETRY_AFTER));

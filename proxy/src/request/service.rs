@@ -2,11 +2,11 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
-use http::{Request, Response, StatusCode, header::HOST};
+use http::{Request, Response, header::HOST};
 use tokio::time;
 use tracing::{debug, warn};
 use weir_config::{Zone, ZoneName};
@@ -19,7 +19,7 @@ use crate::{
         stream::{Descriptor, Peer},
     },
     firewall::facts::{Facts, TlsFacts, WorkedOut},
-    observe::{outcome::Pending, rare::Rarely},
+    observe::{exchange::Exchange, rare::Rarely},
     request::{
         body::ResponseBody,
         content::Content,
@@ -184,24 +184,30 @@ impl Requests {
     /// Answers a request. If it becomes a WebSocket, the origin's side of it is left in `switch`.
     pub async fn answer(
         &self,
-        request: Request<Content>,
+        mut request: Request<Content>,
         switch: &Switch,
     ) -> Result<Response<ResponseBody>, Gone> {
         let shared = &*self.shared;
         let begun = Instant::now();
-        let mut pending = Pending::begin(&shared.counters);
         let snapshot = shared.routes.load_full();
-        match self.serve(request, &snapshot, switch, &mut pending).await {
+        let peer = self.client.address.ip().to_canonical();
+        let trusted = snapshot.settings.trusted_proxies.iter().any(|network| network.contains(&peer));
+        let id = shared.ids.name(request.headers_mut(), trusted);
+        let mut exchange = Exchange::begin(shared, &self.client, &request, &id);
+        let mut response = match self.serve(request, &snapshot, switch, &mut exchange).await {
             Ok(response) => {
-                pending.answered(response.status());
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    shared.counters.upgrade_time.add(begun.elapsed());
+                match &mut *switch.lock().unwrap_or_else(PoisonError::into_inner) {
+                    // HTTP/2 has a 200 for it.
+                    Some(switched) => {
+                        shared.counters.upgrade_time.add(begun.elapsed());
+                        switched.visit = exchange.switched(response.status());
+                    }
+                    None => exchange.answered(response.status(), None),
                 }
-                Ok(response)
+                response
             }
-            Err(Stop::Gone) => Err(Gone),
+            Err(Stop::Gone) => return Err(Gone),
             Err(Stop::Refused(refused)) => {
-                pending.answered(refused.reason.status());
                 shared.counters.refuse(refused.reason);
                 let zone = refused.zone.as_ref().map(|zone| zone.name.as_str());
                 let reason = refused.reason.label();
@@ -212,9 +218,13 @@ impl Requests {
                         warn!(reason, zone, "an origin failed a request; the counters say how often")
                     });
                 }
-                Ok(refused.response(snapshot.settings.retry_after))
+                let response = refused.response(snapshot.settings.retry_after, id.as_str());
+                exchange.answered(response.status(), Some(refused.reason));
+                response
             }
-        }
+        };
+        id.put(response.headers_mut());
+        Ok(response.map(|body| body.of(exchange)))
     }
 
     async fn serve(
@@ -222,7 +232,7 @@ impl Requests {
         request: Request<Content>,
         snapshot: &Snapshot,
         switch: &Switch,
-        pending: &mut Pending<'_>,
+        exchange: &mut Exchange,
     ) -> Result<Response<ResponseBody>, Stop> {
         let client = &self.client;
         let handshake = Handshake::of(&request)?;
@@ -232,7 +242,7 @@ impl Requests {
             return Err(Reason::HostNotOfConnection.into());
         }
         client.limits.keep_to(&route.zone.timeouts);
-        pending.route = Some(route.clone());
+        exchange.is_of(route);
         if self.shared.via.is_loop(request.headers()) {
             return Err(Stop::Refused(Refused::of(Reason::Loop, &route.zone)));
         }

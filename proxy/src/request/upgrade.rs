@@ -70,7 +70,7 @@ pub(crate) async fn serve(
         debug!(zone = %route.zone.name, %error, "the origin broke off behind its 101");
         routed.refused(Reason::OriginFailed)
     })?;
-    let switched = Switched { upstream, from_upstream, zone: route.zone.clone(), admission };
+    let switched = Switched { upstream, from_upstream, zone: route.zone.clone(), admission, visit: None };
     *routed.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(switched);
 
     let (mut parts, _) = response.into_parts();

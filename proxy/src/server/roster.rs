@@ -14,9 +14,20 @@ use std::{
 
 use tokio::{sync::Notify, task::AbortHandle};
 
+use crate::tunnel::farewell::Leave;
+
 const SHARDS: usize = 16;
 
-type Shard = HashMap<u64, Option<AbortHandle>>;
+type Shard = HashMap<u64, Place>;
+
+/// What is known of a task.
+#[derive(Default)]
+struct Place {
+    /// Not known for the instant in which it is spawned.
+    abort: Option<AbortHandle>,
+    /// How a tunnel is asked to end.
+    leave: Option<Arc<Leave>>,
+}
 
 pub(crate) struct Roster {
     shards: [Mutex<Shard>; SHARDS],
@@ -53,10 +64,10 @@ impl Roster {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.live.fetch_add(1, Ordering::AcqRel);
         // The place is there before the task, which may end before its handle is known here.
-        self.shard(id).insert(id, None);
+        self.shard(id).insert(id, Place::default());
         let handle = tokio::spawn(make(Entry { roster: self.clone(), id })).abort_handle();
         if let Some(place) = self.shard(id).get_mut(&id) {
-            *place = Some(handle);
+            place.abort = Some(handle);
         }
     }
 
@@ -76,12 +87,31 @@ impl Roster {
         }
     }
 
+    /// How those can be asked to end that can be asked.
+    pub fn tunnels(&self) -> Vec<Arc<Leave>> {
+        let shards = self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
+        shards
+            .flat_map(|shard| shard.values().filter_map(|place| place.leave.clone()).collect::<Vec<_>>())
+            .collect()
+    }
+
     /// Ends every task where it stands; its sockets are closed.
     pub fn abort_all(&self) {
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.values().flatten().for_each(AbortHandle::abort);
+            shard.values().filter_map(|place| place.abort.as_ref()).for_each(AbortHandle::abort);
         }
+    }
+}
+
+impl Entry {
+    /// Lets the task be asked to end.
+    pub fn leave(&self) -> Arc<Leave> {
+        let leave = Arc::<Leave>::default();
+        if let Some(place) = self.roster.shard(self.id).get_mut(&self.id) {
+            place.leave = Some(leave.clone());
+        }
+        leave
     }
 }
 

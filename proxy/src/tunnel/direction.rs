@@ -12,6 +12,8 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::Frames;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
@@ -37,7 +39,10 @@ pub(super) enum Fault {
 }
 
 pub(super) struct Direction {
-    rest: Bytes,
+    /// What the sink has yet to take. Not empty, the source is not read.
+    pub(super) rest: Bytes,
+    /// Where the stream stands behind everything that was read.
+    pub(super) frames: Frames,
     bytes: u64,
     phase: Phase,
     /// The sink has taken bytes that it may not have passed on (TLS).
@@ -49,7 +54,14 @@ impl Direction {
     /// that the handshake was read into for as long as the direction holds it.
     pub fn new(first: &[u8]) -> Self {
         let first = Bytes::copy_from_slice(first);
-        Self { bytes: first.len() as u64, rest: first, phase: Phase::Open, unflushed: false }
+        let mut frames = Frames::new();
+        frames.follow(&first);
+        Self { bytes: first.len() as u64, rest: first, frames, phase: Phase::Open, unflushed: false }
+    }
+
+    /// Adds what was taken from the source by somebody else, for the sink.
+    pub fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
     }
 
     /// Bytes taken from the source.
@@ -99,7 +111,12 @@ impl Direction {
         }
     }
 
-    fn drain<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, sink: &mut W) -> Result<Step, Fault> {
+    /// Gives the sink the rest.
+    pub(super) fn drain<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut W,
+    ) -> Result<Step, Fault> {
         while !self.rest.is_empty() {
             match write(cx, sink, &self.rest)? {
                 Poll::Ready(written) => self.rest.advance(written),
@@ -138,6 +155,7 @@ impl Direction {
             return Ok(Step::Moved);
         }
         self.bytes += read.len() as u64;
+        self.frames.follow(read);
         self.unflushed = true;
         let mut left = read;
         while !left.is_empty() {
@@ -166,7 +184,7 @@ impl Direction {
         }
     }
 
-    fn rest_flushed<W: AsyncWrite + Unpin>(
+    pub(super) fn rest_flushed<W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         sink: &mut W,

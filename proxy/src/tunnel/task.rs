@@ -13,12 +13,13 @@ use weir_config::Zone;
 
 use super::{
     Side, Tunnel, TunnelError,
+    farewell::{Farewell, Leave},
     lifetime::{Expired, Lifetime},
     watch::Watch,
 };
 use crate::{
     downstream::stream::Transport,
-    observe::{counters::Counters, outcome::TunnelEnd},
+    observe::{access::visit::Visit, counters::Counters, outcome::TunnelEnd},
     server::roster::Entry,
 };
 
@@ -26,37 +27,45 @@ use crate::{
 /// WebSocket for one that ended.
 pub(crate) struct Task<D, U> {
     tunnel: Tunnel<D, U>,
-    live: Live,
+    zone: Arc<Zone>,
+    counters: Arc<Counters>,
+    visit: Option<Box<Visit>>,
+    leave: Arc<Leave>,
+    /// The proxy leaves.
+    farewell: Option<Box<Farewell>>,
+    /// One that is dropped before it knows was ended by the drain.
+    end: TunnelEnd,
+    polled: bool,
     opened: Instant,
     watch: Option<Box<Watch>>,
     lifetime: Lifetime,
     _entry: Entry,
 }
 
-/// One in `tunnels_live`, then one in `ended`.
-struct Live {
-    zone: Arc<Zone>,
-    counters: Arc<Counters>,
-    /// A task that is dropped before it knows was ended by the drain.
-    end: TunnelEnd,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.counters.tunnels_live.sub(1);
-        self.counters.ended[self.end as usize].add(1);
-    }
-}
-
 impl<D: Transport, U: Transport> Task<D, U> {
     /// The tunnel has the time limits that its zone has now.
-    pub fn new(tunnel: Tunnel<D, U>, zone: Arc<Zone>, counters: Arc<Counters>, entry: Entry) -> Self {
+    pub fn new(
+        tunnel: Tunnel<D, U>,
+        zone: Arc<Zone>,
+        counters: Arc<Counters>,
+        mut visit: Option<Box<Visit>>,
+        entry: Entry,
+    ) -> Self {
         counters.tunnels.add(1);
         counters.tunnels_live.add(1);
+        if let Some(visit) = &mut visit {
+            visit.opened();
+        }
         Self {
             tunnel,
             lifetime: Lifetime::new(&zone.timeouts),
-            live: Live { zone, counters, end: TunnelEnd::Drain },
+            zone,
+            counters,
+            visit,
+            leave: entry.leave(),
+            farewell: None,
+            end: TunnelEnd::Drain,
+            polled: false,
             opened: Instant::now(),
             watch: None,
             _entry: entry,
@@ -65,15 +74,15 @@ impl<D: Transport, U: Transport> Task<D, U> {
 
     /// Both sides are closed as they are when a drain has to end them.
     fn expired(&mut self, expired: Expired) {
-        self.live.end = TunnelEnd::Timeout;
+        self.end = TunnelEnd::Timeout;
         let (up_bytes, down_bytes) = self.tunnel.moved();
-        let zone = self.live.zone.name.as_str();
+        let zone = self.zone.name.as_str();
         let seconds = self.opened.elapsed().as_secs_f64();
         debug!(zone, up_bytes, down_bytes, seconds, reason = expired.as_str(), "tunnel expired");
     }
 
     fn ended(&mut self, end: Result<(), TunnelError>) {
-        self.live.end = match &end {
+        self.end = match &end {
             Ok(()) => match self.tunnel.closed_first() {
                 Some(Side::Upstream) => TunnelEnd::Origin,
                 _ => TunnelEnd::Client,
@@ -83,7 +92,7 @@ impl<D: Transport, U: Transport> Task<D, U> {
             Err(TunnelError { side: Side::Upstream, .. }) => TunnelEnd::OriginFailed,
         };
         let (up_bytes, down_bytes) = self.tunnel.moved();
-        let zone = self.live.zone.name.as_str();
+        let zone = self.zone.name.as_str();
         let seconds = self.opened.elapsed().as_secs_f64();
         match end {
             Ok(()) => debug!(zone, up_bytes, down_bytes, seconds, "tunnel ended"),
@@ -113,6 +122,18 @@ impl<D: Transport, U: Transport> Future for Task<D, U> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
+        if !task.polled {
+            task.polled = true;
+            task.leave.follow(cx);
+        }
+        if task.farewell.is_none()
+            && let Some(code) = task.leave.asked()
+        {
+            task.farewell = Some(Box::new(Farewell::new(code)));
+        }
+        if let Some(farewell) = &mut task.farewell {
+            return farewell.poll(&mut task.tunnel, cx);
+        }
         if let Poll::Ready(end) = Pin::new(&mut task.tunnel).poll(cx) {
             task.ended(end);
             return Poll::Ready(());
@@ -121,9 +142,19 @@ impl<D: Transport, U: Transport> Future for Task<D, U> {
             task.expired(expired);
             return Poll::Ready(());
         }
-        let limit = task.live.zone.timeouts.half_closed;
+        let limit = task.zone.timeouts.half_closed;
         let error = ready!(Watch::poll(&mut task.watch, &task.tunnel, limit, cx));
         task.ended(Err(error));
         Poll::Ready(())
+    }
+}
+
+impl<D, U> Drop for Task<D, U> {
+    fn drop(&mut self) {
+        self.counters.tunnels_live.sub(1);
+        self.counters.ended[self.end as usize].add(1);
+        if let Some(visit) = &self.visit {
+            visit.ended(self.tunnel.moved(), self.end);
+        }
     }
 }
