@@ -135,7 +135,7 @@ fn running(line: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{verdicts::DIRECT, *};
+    use super::*;
 
     #[test]
     fn the_suites_lines_are_understood() {

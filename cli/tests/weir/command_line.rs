@@ -39,7 +39,7 @@ fn all_faults_of_a_configuration_are_told_with_place_and_remedy() {
         assert_eq!(output.status.code(), Some(1), "{command}");
         let text = stderr(&output);
         assert!(text.starts_with("weir: the configuration has 2 faults:\n"), "{text}");
-        for line in [13, 14] {
+        for line in [14, 15] {
             assert!(text.contains(&format!("weir.toml:{line}:")), "{text}");
         }
         assert_eq!(text.matches("\n    remedy: ").count(), 2, "{text}");
