@@ -1,6 +1,6 @@
 //! The JSON of the admin API, for the agent that writes it and for those who read it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -65,7 +65,7 @@ pub struct EventRecord {
     pub id: u64,
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// `refused`, `above_guideline`, `reload`, `reload_failed`, `drift`.
+    /// `refused`, `above_guideline`, `syn_dropped`, `syn_would_drop`, `reload`, `reload_failed`, `drift`.
     pub kind: String,
     pub zone: Option<String>,
     pub reason: Option<String>,
@@ -73,6 +73,9 @@ pub struct EventRecord {
     pub websockets: Option<u64>,
     /// The cap or guideline that was met.
     pub bound: Option<u64>,
+    /// Where a dropped SYN came from.
+    #[serde(default)]
+    pub source: Option<IpAddr>,
     pub message: Option<String>,
 }
 
@@ -93,6 +96,38 @@ pub struct HostReply {
     pub refused: BTreeMap<String, u64>,
     pub events_lost_total: u64,
     pub untracked_total: u64,
+    /// The XDP gate; absent before there was one.
+    #[serde(default)]
+    pub xdp: XdpReply,
+}
+
+/// The XDP gate.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct XdpReply {
+    /// By name: interfaces that have the gate, or should.
+    pub interfaces: Vec<XdpInterfaceReply>,
+    pub packets: Vec<XdpPackets>,
+}
+
+/// The gate on an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct XdpInterfaceReply {
+    pub interface: String,
+    /// The mode that the configuration asks for.
+    pub wanted: String,
+    /// The mode in force: `native`, `generic`, or `failed`.
+    pub mode: String,
+    /// Why there is none.
+    pub error: Option<String>,
+}
+
+/// Packets of all interfaces, by what was done to them and why.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct XdpPackets {
+    /// `pass`, `drop`, or `would_drop` by a rule that runs dry.
+    pub verdict: String,
+    pub reason: String,
+    pub packets: u64,
 }
 
 /// The last self-audit.

@@ -214,7 +214,7 @@ mod tests {
             tx_bytes: 0,
             refusal_event_ns: 0,
             guideline_event_ns: 0,
-            reserved: [0; 4],
+            dropped: [0; 4],
             refused: [0; REFUSALS],
             closed: [0; CLOSES],
         }

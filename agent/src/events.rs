@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
@@ -9,7 +10,10 @@ use nix::time::{ClockId, clock_gettime};
 use time::OffsetDateTime;
 use weir_common::{
     event::{Event, KIND_ABOVE_GUIDELINE, KIND_REFUSED},
+    gate::DropEvent,
+    listener::Address,
     reason::Refusal,
+    verdict::Outcome,
 };
 
 use crate::api::EventRecord;
@@ -36,13 +40,30 @@ impl EventLog {
         };
         self.push(EventRecord {
             id: 0,
-            at: wall_clock(event.at_ns),
+            at: wall_clock(ClockId::CLOCK_MONOTONIC, event.at_ns),
             kind: kind.to_owned(),
             zone: Some(zone),
             reason,
             websockets: Some(event.websockets),
             bound: Some(event.bound),
+            source: None,
             message: None,
+        });
+    }
+
+    /// Records a sample of what the gate dropped. `zone` is the name of the dedicated listener's zone.
+    pub fn dropped(&mut self, event: &DropEvent, zone: Option<String>) {
+        let destination = SocketAddr::new(ip(event.destination), event.port as u16);
+        self.push(EventRecord {
+            id: 0,
+            at: wall_clock(ClockId::CLOCK_BOOTTIME, event.at_boot_ns),
+            kind: if event.dry == 0 { "syn_dropped" } else { "syn_would_drop" }.to_owned(),
+            zone,
+            reason: Outcome::from_raw(event.outcome).map(|outcome| outcome.label().to_owned()),
+            websockets: None,
+            bound: None,
+            source: Some(ip(event.source)),
+            message: Some(format!("to {destination}")),
         });
     }
 
@@ -56,6 +77,7 @@ impl EventLog {
             reason: None,
             websockets: None,
             bound: None,
+            source: None,
             message: Some(message),
         });
     }
@@ -80,10 +102,18 @@ impl EventLog {
     }
 }
 
-/// The time of day of a kernel time (`CLOCK_MONOTONIC`, nanoseconds).
-fn wall_clock(at_ns: u64) -> OffsetDateTime {
-    let now_ns =
-        clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(at_ns, |now| Duration::from(now).as_nanos() as u64);
+/// An address as the kernel programs see it.
+fn ip(address: Address) -> IpAddr {
+    let mut octets = [0; 16];
+    for (bytes, word) in octets.chunks_exact_mut(4).zip(address) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    IpAddr::from(octets).to_canonical()
+}
+
+/// The time of day of a time of another clock, in nanoseconds.
+fn wall_clock(clock: ClockId, at_ns: u64) -> OffsetDateTime {
+    let now_ns = clock_gettime(clock).map_or(at_ns, |now| Duration::from(now).as_nanos() as u64);
     (SystemTime::now() - Duration::from_nanos(now_ns.saturating_sub(at_ns))).into()
 }
 

@@ -9,6 +9,7 @@ mod admin;
 mod api;
 mod audit;
 mod events;
+pub mod gate;
 mod host;
 mod kernel;
 mod ledger;
@@ -19,7 +20,9 @@ mod run;
 mod state;
 mod zones;
 
-pub use api::{EventRecord, EventsReply, HostReply, ZoneRecord, ZonesReply};
+pub use api::{
+    EventRecord, EventsReply, HostReply, XdpInterfaceReply, XdpPackets, XdpReply, ZoneRecord, ZonesReply,
+};
 pub use host::{Finding, check_host};
 pub use kernel::{KernelError, unload};
 pub use ledger::{LedgerError, Reader as LedgerReader};

@@ -13,7 +13,7 @@ use prometheus::{
     Registry,
     core::{Collector, Desc},
     process_collector::ProcessCollector,
-    proto::{LabelPair, MetricFamily, MetricType},
+    proto::{LabelPair, Metric, MetricFamily, MetricType},
 };
 use weir_admin::exposition::{
     self, counter, counter_f64, family, gauge, label, single_counter, single_gauge,
@@ -21,13 +21,15 @@ use weir_admin::exposition::{
 use weir_common::{
     ABI_VERSION,
     reason::{Close, Refusal},
+    verdict::Outcome,
     zone::{UNATTRIBUTED, ZoneUsage},
 };
 
 use crate::{
+    api::{XdpInterfaceReply, XdpPackets},
     kernel::at_least_zero,
     peaks::ScraperId,
-    state::{State, lock},
+    state::{State, lock, packets},
     zones::Entry,
 };
 
@@ -124,6 +126,7 @@ impl KernelCollector {
             counter("weir_zone_admitted_total", "WebSockets admitted.", &|usage| usage.admitted_total),
             refused(&rows),
             closed(&rows),
+            xdp_dropped(&rows),
             counter("weir_zone_received_bytes_total", "Bytes from clients, of ended sockets.", &|usage| {
                 usage.rx_bytes
             }),
@@ -182,9 +185,11 @@ impl KernelCollector {
     }
 
     fn kernel(&self) -> Vec<MetricFamily> {
+        let interfaces = lock(&self.state.standing).reply();
         let kernel = lock(&self.state.kernel);
         let runs = kernel.program_runs();
-        let fill = kernel.tables.fill();
+        let fill: Vec<_> = kernel.tables.fill().into_iter().chain(kernel.gate.fill()).collect();
+        let packets = packets(&kernel);
         drop(kernel);
         let program = |name: &str| vec![label("program", name)];
         let map = |name: &str| vec![label("map", name)];
@@ -206,6 +211,18 @@ impl KernelCollector {
                 "Entries of a kernel table.",
                 MetricType::GAUGE,
                 fill.iter().map(|fill| gauge(map(fill.map), fill.entries as f64)).collect(),
+            ),
+            family(
+                "weir_xdp_packets_total",
+                "Packets that the gate saw, on all interfaces.",
+                MetricType::COUNTER,
+                packets.into_iter().map(xdp_packets).collect(),
+            ),
+            family(
+                "weir_xdp_interface_info",
+                "Always 1: interfaces that have the gate, or should.",
+                MetricType::GAUGE,
+                interfaces.into_iter().map(xdp_interface).collect(),
             ),
             family(
                 "weir_map_capacity",
@@ -298,6 +315,34 @@ fn closed(rows: &[(&Entry, ZoneUsage)]) -> MetricFamily {
         })
     });
     family("weir_zone_closed_total", "Ended sockets by reason.", MetricType::COUNTER, metrics.collect())
+}
+
+fn xdp_dropped(rows: &[(&Entry, ZoneUsage)]) -> MetricFamily {
+    let metrics = rows.iter().flat_map(|(entry, usage)| {
+        Outcome::ALL
+            .into_iter()
+            .filter_map(|outcome| Some((outcome, usage.dropped[outcome.zone_drop()?])))
+            .filter(|(_, dropped)| *dropped > 0)
+            .map(|(outcome, dropped)| {
+                let mut labels = zone_labels(entry);
+                labels.push(label("reason", outcome.label()));
+                counter(labels, dropped)
+            })
+    });
+    family(
+        "weir_zone_xdp_dropped_total",
+        "SYNs to the zone's dedicated listeners that the gate dropped.",
+        MetricType::COUNTER,
+        metrics.collect(),
+    )
+}
+
+fn xdp_packets(row: XdpPackets) -> Metric {
+    counter(vec![label("verdict", &row.verdict), label("reason", &row.reason)], row.packets)
+}
+
+fn xdp_interface(row: XdpInterfaceReply) -> Metric {
+    gauge(vec![label("interface", &row.interface), label("mode", &row.mode)], 1.0)
 }
 
 fn zone_labels(entry: &Entry) -> Vec<LabelPair> {

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashSet,
-    future::Future,
+    future::{Future, pending},
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -19,7 +19,7 @@ use nix::{
 use tokio::{
     net::TcpListener,
     sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use weir_common::{
     host::HostPolicy,
@@ -31,7 +31,8 @@ use weir_config::{Config, KernelLog};
 use crate::{
     admin, audit,
     events::EventLog,
-    kernel::{Kernel, KernelError, Settings, listener_key},
+    gate::{self, Standing},
+    kernel::{Kernel, KernelError, LinkNews, Settings, listener_key},
     ledger::Ledger,
     operator::{self, Hand, Now, socket},
     peaks::Peaks,
@@ -80,6 +81,8 @@ pub async fn run(
     let acts = tokio::spawn(socket::serve(socket, Arc::clone(&state), pages));
     tokio::pin!(server);
     let events = tokio::spawn(follow_events(Arc::clone(&state)));
+    let drops = tokio::spawn(follow_drops(Arc::clone(&state)));
+    let interfaces = tokio::spawn(follow_interfaces(Arc::clone(&state)));
     let auditor = tokio::spawn(audit_forever(Arc::clone(&state), config.agent.audit_interval));
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -113,6 +116,8 @@ pub async fn run(
     let _ = acts.await;
     auditor.abort();
     events.abort();
+    drops.abort();
+    interfaces.abort();
     tracing::info!("weir agent ends; counting and caps go on in the kernel");
     result
 }
@@ -146,11 +151,15 @@ fn start(config: &Config) -> Result<State, AgentError> {
     hand.enforce(&mut zones, &kernel.zones, Now::read());
     let listeners = listening(config);
     kernel.tables.check_room(&uids, listeners.len())?;
+    gate::check_room(&kernel.gate, &config.xdp.allow, &config.xdp.deny)?;
+    gate::configure(&mut kernel.gate, &config.xdp.allow, &config.xdp.deny)?;
     let changes = zones.apply(&config.zones, &kernel.zones, &mut kernel.tables)?;
     kernel.policy.set(&host_policy(config));
     kernel.tables.set_uids(&uids)?;
     kernel.tables.set_listeners(&listeners)?;
+    kernel.gate.set_policy(&gate::policy(&config.xdp));
     let in_force = kernel.put_in_force()?;
+    let standing = Standing::adopt(&config.xdp.interfaces, &mut kernel);
     for (program, how) in in_force {
         tracing::info!(program, ?how, "kernel program in force");
     }
@@ -178,6 +187,7 @@ fn start(config: &Config) -> Result<State, AgentError> {
         host: Arc::clone(&kernel.host),
         tags: Arc::clone(&kernel.tags),
         peaks: Mutex::new(Peaks::new(kernel.zones.slots(), Instant::now())),
+        standing: Mutex::new(standing),
         kernel: Mutex::new(kernel),
         zones: Mutex::new(zones),
         events: Mutex::new(EventLog::default()),
@@ -226,7 +236,7 @@ fn tagging_uids(config: &Config) -> Result<HashSet<u32>, AgentError> {
 
 /// Applies a new configuration, whole or not at all. Returns the one in force.
 fn take_over(state: &State, current: Config, config: Config) -> Config {
-    match apply(state, &config) {
+    match apply(state, &current, &config) {
         Ok(summary) => {
             tracing::info!("configuration reloaded: {summary}");
             for (key, changed) in fixed_keys(&current, &config) {
@@ -249,19 +259,29 @@ fn take_over(state: &State, current: Config, config: Config) -> Config {
     }
 }
 
-fn apply(state: &State, config: &Config) -> Result<String, AgentError> {
+fn apply(state: &State, current: &Config, config: &Config) -> Result<String, AgentError> {
     let uids = tagging_uids(config)?;
     let listeners = listening(config);
     let mut zones = lock(&state.zones);
     let mut kernel = lock(&state.kernel);
     // All that can be refused is refused before anything changes.
     kernel.tables.check_room(&uids, listeners.len())?;
-    let changes = zones.apply(&config.zones, &state.memory, &mut kernel.tables)?;
+    gate::check_room(&kernel.gate, &config.xdp.allow, &config.xdp.deny)?;
+    gate::configure(&mut kernel.gate, &config.xdp.allow, &config.xdp.deny)?;
+    let changes = match zones.apply(&config.zones, &state.memory, &mut kernel.tables) {
+        Ok(changes) => changes,
+        Err(error) => {
+            gate::configure(&mut kernel.gate, &current.xdp.allow, &current.xdp.deny)?;
+            return Err(error.into());
+        }
+    };
     kernel.policy.set(&host_policy(config));
+    kernel.gate.set_policy(&gate::policy(&config.xdp));
     kernel.tables.set_uids(&uids)?;
     kernel.tables.set_listeners(&listeners)?;
     *lock(&state.listeners) = listeners.iter().map(|(address, _)| listener_key(address)).collect();
     drop((zones, kernel));
+    lock(&state.standing).want(&config.xdp.interfaces, &mut lock(&state.kernel));
     state.forget_peaks(&changes.freed);
     Ok(format!("zones: {} added, {} changed, {} removed", changes.added, changes.changed, changes.removed))
 }
@@ -317,7 +337,42 @@ fn every_second(state: &State) {
     state.look();
     let freed = lock(&state.zones).reap(&state.memory);
     state.forget_peaks(&freed);
-    lock(&state.kernel).flush_log();
+    let mut kernel = lock(&state.kernel);
+    kernel.flush_log();
+    gate::sweep(&mut kernel.gate);
+}
+
+/// Between two tries to put up a gate that could not be put up, and looks at interfaces without news of them.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Keeps the gate where it is wanted, as interfaces come and go.
+async fn follow_interfaces(state: Arc<State>) {
+    let news = LinkNews::subscribe()
+        .inspect_err(|error| tracing::error!(%error, "interfaces that come are seen late: no news of them"));
+    loop {
+        // A failure to wait is made up for by the next look.
+        let _ = match &news {
+            Ok(news) => timeout(SETTLE_INTERVAL, news.changed()).await.is_ok(),
+            Err(_) => timeout(SETTLE_INTERVAL, pending::<()>()).await.is_ok(),
+        };
+        tokio::task::block_in_place(|| lock(&state.standing).settle(&mut lock(&state.kernel)));
+    }
+}
+
+async fn follow_drops(state: Arc<State>) -> Result<(), AgentError> {
+    let fd = lock(&state.kernel).gate.drops_ready().map_err(AgentError::Events)?;
+    loop {
+        let mut ready = fd.readable().await.map_err(AgentError::Events)?;
+        ready.clear_ready();
+        while let Some(event) = next_drop(&state) {
+            let zone = (event.zone_key != 0).then(|| state.zone_name(ZoneKey::from_raw(event.zone_key)));
+            lock(&state.events).dropped(&event, zone);
+        }
+    }
+}
+
+fn next_drop(state: &State) -> Option<weir_common::gate::DropEvent> {
+    lock(&state.kernel).gate.next_drop()
 }
 
 async fn follow_events(state: Arc<State>) -> Result<(), AgentError> {

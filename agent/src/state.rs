@@ -14,14 +14,16 @@ use weir_common::{
     ABI_VERSION,
     listener::ListenerKey,
     reason::{Close, REFUSALS, Refusal},
+    verdict::Outcome,
     zone::{UNATTRIBUTED, ZoneKey, ZoneUsage},
 };
 use weir_config::Operator;
 
 use crate::{
-    api::{AuditReply, HostReply, MapReply, ProgramReply, ZoneRecord, ZonesReply},
+    api::{AuditReply, HostReply, MapReply, ProgramReply, XdpPackets, XdpReply, ZoneRecord, ZonesReply},
     audit::Report,
     events::EventLog,
+    gate::Standing,
     kernel::{HostMemory, Kernel, ZoneMemory, at_least_zero},
     ledger::Ledger,
     operator::Hand,
@@ -36,6 +38,7 @@ pub struct State {
     pub host: Arc<HostMemory>,
     pub tags: Arc<MapData>,
     pub zones: Mutex<ZoneTable>,
+    pub standing: Mutex<Standing>,
     pub kernel: Mutex<Kernel>,
     pub peaks: Mutex<Peaks>,
     pub events: Mutex<EventLog>,
@@ -125,6 +128,7 @@ impl State {
             let zones = lock(&self.zones);
             (zones.len(), zones.draining_len())
         };
+        let interfaces = lock(&self.standing).reply();
         let kernel = lock(&self.kernel);
         let program = |run: crate::kernel::ProgramRun| ProgramReply {
             program: run.program.to_owned(),
@@ -146,12 +150,30 @@ impl State {
             draining_zones,
             audit: audit_reply(&lock(&self.audit)),
             programs: kernel.program_runs().into_iter().map(program).collect(),
-            maps: kernel.tables.fill().into_iter().map(map).collect(),
+            maps: kernel.tables.fill().into_iter().chain(kernel.gate.fill()).map(map).collect(),
             refused: by_refusal(&self.host.refused(), false),
             events_lost_total: self.host.events_lost(),
             untracked_total: self.host.untracked_total(),
+            xdp: XdpReply { interfaces, packets: packets(&kernel) },
         }
     }
+}
+
+/// Packets by verdict and reason. A rule that runs dry shows once it met something.
+pub fn packets(kernel: &Kernel) -> Vec<XdpPackets> {
+    let row = |verdict: &str, outcome: Outcome, packets| XdpPackets {
+        verdict: verdict.to_owned(),
+        reason: outcome.label().to_owned(),
+        packets,
+    };
+    let mut rows = Vec::new();
+    for (outcome, packets, dry) in kernel.gate.packets() {
+        rows.push(row(if outcome.rule().is_some() { "drop" } else { "pass" }, outcome, packets));
+        if dry > 0 {
+            rows.push(row("would_drop", outcome, dry));
+        }
+    }
+    rows
 }
 
 fn zone_record(entry: &Entry, usage: &ZoneUsage, peaks: &Peaks) -> ZoneRecord {

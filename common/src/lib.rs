@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod gate;
 pub mod host;
 pub mod listener;
 pub mod names;
@@ -17,10 +18,11 @@ pub mod reason;
 pub mod socket;
 pub mod sockopt;
 pub mod source;
+pub mod verdict;
 pub mod zone;
 
 /// Version of everything in this crate that the kernel and a process must agree on.
 ///
 /// An agent adopts pinned maps only if they carry this number; the proxy asks for it with
 /// [`sockopt::Op::Probe`].
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

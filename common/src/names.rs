@@ -21,8 +21,21 @@ pub const MAP_SOURCES: &str = "WEIR_SOURCES";
 /// `Event`s, ring buffer.
 pub const MAP_EVENTS: &str = "WEIR_EVENTS";
 
+/// `PrefixKey` -> `PrefixEntry`, trie: sources that no rule of the gate is asked about.
+pub const MAP_ALLOW: &str = "WEIR_ALLOW";
+/// As above: sources whose SYNs are dropped.
+pub const MAP_DENY: &str = "WEIR_DENY";
+/// Source prefix -> `Bucket`, hash that forgets.
+pub const MAP_RATES: &str = "WEIR_RATES";
+/// 0 -> `GateRecord`, mappable array.
+pub const MAP_GATE: &str = "WEIR_GATE";
+/// `Outcome`'s counters -> packets, array of each CPU.
+pub const MAP_GATE_COUNTS: &str = "WEIR_GATE_CNT";
+/// `DropEvent`s, ring buffer.
+pub const MAP_DROPS: &str = "WEIR_DROPS";
+
 /// All maps that are pinned, and so outlive the agent.
-pub const PINNED_MAPS: [&str; 10] = [
+pub const PINNED_MAPS: [&str; 16] = [
     MAP_ZONE_SLOTS,
     MAP_ZONE_POLICY,
     MAP_ZONE_USAGE,
@@ -33,6 +46,12 @@ pub const PINNED_MAPS: [&str; 10] = [
     MAP_HOST_POLICY,
     MAP_SOURCES,
     MAP_EVENTS,
+    MAP_ALLOW,
+    MAP_DENY,
+    MAP_RATES,
+    MAP_GATE,
+    MAP_GATE_COUNTS,
+    MAP_DROPS,
 ];
 
 /// `sock_ops`: birth, state changes, death.
@@ -42,7 +61,10 @@ pub const PROG_SETSOCKOPT: &str = "weir_setsockopt";
 /// `cgroup/sock_release`: sockets that are closed without ever having been connected.
 pub const PROG_RELEASE: &str = "weir_release";
 
-/// All programs, each attached to the cgroup by a pinned link of the same name.
+/// XDP: the gate. Attached to interfaces, and loaded when the first one asks for it.
+pub const PROG_XDP: &str = "weir_xdp";
+
+/// All programs that every instance has, each attached to the cgroup by a pinned link of the same name.
 pub const PROGRAMS: [&str; 3] = [PROG_SOCK_OPS, PROG_SETSOCKOPT, PROG_RELEASE];
 
 /// Read-only global: `SO_NETNS_COOKIE` of the network namespace whose sockets are counted.

@@ -4,7 +4,10 @@
 //! sockets of our listeners whose zone is not known yet. The agent gives a slot to another zone only when its counts
 //! are 0 and no program can still hold the old one (after an RCU grace period).
 
-use crate::reason::{CLOSES, REFUSALS};
+use crate::{
+    reason::{CLOSES, REFUSALS},
+    verdict::ZONE_DROPS,
+};
 
 /// The slot of sockets that belong to no zone (yet).
 pub const UNATTRIBUTED: u32 = 0;
@@ -150,7 +153,8 @@ pub struct ZoneUsage {
     /// Kernel time (ns, `CLOCK_MONOTONIC`) of the last refusal event, and of the last guideline event.
     pub refusal_event_ns: u64,
     pub guideline_event_ns: u64,
-    pub reserved: [u64; 4],
+    /// SYNs to the zone's dedicated listeners that the gate dropped, by [`zone_drop`](crate::verdict::Outcome::zone_drop).
+    pub dropped: [u64; ZONE_DROPS],
     /// Refusals by [`Refusal::counter`](crate::reason::Refusal::counter).
     pub refused: [u64; REFUSALS],
     /// Ended sockets by [`Close`](crate::reason::Close).

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use weir_common::{
     event::Event,
+    gate::{Bucket, DropEvent, GatePolicy, GateRecord, PrefixEntry, PrefixKey},
     host::{HostPolicy, HostUsage},
     listener::{self, ANY_V4, ANY_V6, Listener, ListenerKey, mapped},
     names,
@@ -12,6 +13,7 @@ use weir_common::{
     socket::{self, SocketTag},
     sockopt::Op,
     source::{self, SourceKey, SourceUsage},
+    verdict::{FIRST_DROP, OUTCOMES, Outcome, Rule, ZONE_DROPS},
     zone::{FLAG_BLOCKED, FLAG_LEASED, ZoneKey, ZoneLeases, ZonePolicy, ZoneUsage},
 };
 
@@ -24,8 +26,8 @@ macro_rules! layout {
 }
 
 #[test]
-fn structs_have_the_layout_of_abi_version_2() {
-    assert_eq!(weir_common::ABI_VERSION, 2, "raise the version and this test together");
+fn structs_have_the_layout_of_abi_version_3() {
+    assert_eq!(weir_common::ABI_VERSION, 3, "raise the version and this test together");
     layout!(ZonePolicy, size 128, align 64, key @ 0, guideline @ 8, abuse_cap @ 16, socket_cap @ 24, flags @ 32,
         source_cap @ 40, reserved @ 48, leases @ 64, reserved_for_leases @ 104);
     layout!(ZoneLeases, size 40, align 8, block_until_boot_ns @ 0, verdict_cap @ 8, verdict_until_boot_ns @ 16,
@@ -33,7 +35,7 @@ fn structs_have_the_layout_of_abi_version_2() {
     layout!(ZoneUsage, size 320, align 64,
         sockets @ 0, websockets @ 8, websockets_peak @ 16, unconnected @ 24, joined_total @ 32, left_total @ 40,
         admitted_total @ 48, ended_total @ 56, rx_bytes @ 64, tx_bytes @ 72, refusal_event_ns @ 80,
-        guideline_event_ns @ 88, reserved @ 96, refused @ 128, closed @ 256);
+        guideline_event_ns @ 88, dropped @ 96, refused @ 128, closed @ 256);
     layout!(SocketTag, size 32, align 4, slot @ 0, flags @ 4, source @ 8, source_ordinal @ 28);
     layout!(SourceKey, size 20, align 4, address @ 0, prefix_len @ 16);
     layout!(SourceUsage, size 32, align 8, joined_total @ 0, left_total @ 8, row @ 16, live @ 24);
@@ -45,6 +47,38 @@ fn structs_have_the_layout_of_abi_version_2() {
         sources_missed_total @ 184, source_rows_total @ 192, source_rows_gone_total @ 200, doomed @ 208, zero @ 216, reserved @ 224);
     layout!(HostPolicy, size 128, align 64, source_v4_len @ 0, source_v6_len @ 8, mark_mask @ 16, mark_base @ 24,
         agent_uid @ 32, reserved @ 40);
+}
+
+#[test]
+fn the_gates_structs_have_the_layout_of_this_version() {
+    layout!(PrefixKey, size 20, align 4, prefix_len @ 0, address @ 4);
+    layout!(PrefixEntry, size 16, align 8, until_boot_ns @ 0, prefix_len @ 8, by @ 12);
+    layout!(Bucket, size 8, align 8, full_at_ns @ 0);
+    layout!(GatePolicy, size 64, align 64, dry @ 0, syn_token_ns @ 8, syn_burst_ns @ 16, reserved @ 24);
+    layout!(GateRecord, size 320, align 64, policy @ 0, event_ns @ 64);
+    layout!(DropEvent, size 64, align 8, at_boot_ns @ 0, zone_key @ 8, source @ 16, destination @ 32, port @ 48,
+        outcome @ 52, dry @ 56, reserved @ 60);
+}
+
+#[test]
+fn outcomes_are_numbered_in_order_and_labelled_once() {
+    let mut last = None;
+    for outcome in Outcome::ALL {
+        assert!(Some(outcome as u32) > last, "{outcome:?} stands out of order, or twice");
+        last = Some(outcome as u32);
+        assert_eq!(Outcome::from_raw(outcome as u32), Some(outcome));
+        assert_eq!(outcome.rule().is_some(), outcome as u32 >= FIRST_DROP, "{outcome:?}: a rule drops");
+        assert_eq!(outcome.zone_drop().is_some(), outcome.rule() == Some(Rule::Zone));
+        assert!(outcome.zone_drop().is_none_or(|index| index < ZONE_DROPS));
+        assert!(outcome.counter() < OUTCOMES && (OUTCOMES..2 * OUTCOMES).contains(&outcome.dry_counter()));
+    }
+    let labels: HashSet<_> = Outcome::ALL.iter().map(|outcome| outcome.label()).collect();
+    assert_eq!(labels.len(), Outcome::ALL.len());
+    // Numbers that are out in the world.
+    assert_eq!(Outcome::Clean as u32, 4);
+    assert_eq!(Outcome::DenyConfigured as u32, 8);
+    assert_eq!(Outcome::WebsocketCap as u32, 15);
+    assert_eq!(Rule::ALL.map(Rule::bit), [1, 2, 4, 8]);
 }
 
 #[test]
@@ -126,8 +160,11 @@ fn flags_do_not_overlap() {
 
 #[test]
 fn names_fit_into_the_kernels_15_characters_and_are_unique() {
-    let all: Vec<_> =
-        names::PINNED_MAPS.iter().chain(&names::PROGRAMS).chain([&names::GLOBAL_NETNS]).collect();
+    let all: Vec<_> = names::PINNED_MAPS
+        .iter()
+        .chain(&names::PROGRAMS)
+        .chain([&names::PROG_XDP, &names::GLOBAL_NETNS])
+        .collect();
     assert!(all.iter().all(|name| name.len() <= 15), "{all:?}");
     assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
 }

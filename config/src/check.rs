@@ -15,6 +15,7 @@ mod proxy;
 mod resolvers;
 mod timeouts;
 mod tls;
+mod xdp;
 mod zones;
 
 use std::{
@@ -28,7 +29,7 @@ use std::{
 use crate::{
     error::{ConfigError, Problem},
     model::{Config, InstanceName, Plan, PlanName, Proxy, Tls, Zone},
-    raw::{AGENT, FIREWALL, PROXY, ROOT, Section, Value, ZONE_FILE},
+    raw::{AGENT, FIREWALL, PROXY, ROOT, Section, Value, XDP, ZONE_FILE},
     source::{Report, Source},
 };
 use listeners::Listeners;
@@ -102,6 +103,7 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
     let proxy = proxy::read(&proxy_section, &mut listeners);
     let agent_section = root.section("agent", &AGENT);
     let agent = agent::read(&agent_section, &instance, &mut listeners);
+    let xdp = xdp::read(&root.section("xdp", &XDP));
     let plans = plans::read(root.get("plans"));
     let lists = firewall::Lists::default();
     let firewall = firewall::host(&root.section("firewall", &FIREWALL), &lists);
@@ -124,7 +126,7 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
     sources.extend(certificates(&proxy, &zones));
     let plans = plans.into_values().map(|plan| (plan.name.clone(), (*plan).clone())).collect();
     sources.extend(lists.into_paths());
-    Some(Config { instance, proxy, firewall, agent, plans, zones, sources })
+    Some(Config { instance, proxy, firewall, agent, xdp, plans, zones, sources })
 }
 
 /// The files of all certificates, each once: many zones may share a pair.

@@ -25,6 +25,6 @@ pub use model::{
     AccessAction, AccessLog, AccessRule, Accounting, Agent, CloseCode, Config, CustomAction, CustomRule,
     Firewall, ForwardedHeaders, HostFirewall, HostPattern, InstanceName, KernelLog, LimitKey, LogFormat,
     LogTo, OnError, Operator, Origin, OriginScheme, OriginTls, Origins, Plan, PlanName, Proxy, RateLimit,
-    RuleId, Timeouts, Tls, TlsVersion, Zone, ZoneName,
+    RuleId, SynRate, Timeouts, Tls, TlsVersion, Xdp, XdpInterface, XdpMode, XdpRule, Zone, ZoneName,
 };
 pub use watch::{Watch, WatchError, watch};

@@ -5,6 +5,7 @@ mod firewall;
 mod origins;
 mod timeouts;
 mod tls;
+mod xdp;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ pub use firewall::{
 pub use origins::{Origin, OriginScheme, OriginTls, Origins};
 pub use timeouts::Timeouts;
 pub use tls::{Tls, TlsVersion};
+pub use xdp::{DryRun, SynRate, Xdp, XdpInterface, XdpMode, XdpRule};
 
 /// A valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,7 @@ pub struct Config {
     pub proxy: Proxy,
     pub firewall: HostFirewall,
     pub agent: Agent,
+    pub xdp: Xdp,
     pub plans: BTreeMap<PlanName, Plan>,
     /// By name, each once.
     pub zones: Vec<Arc<Zone>>,

@@ -25,7 +25,7 @@ pub(crate) struct Keys {
 
 pub(crate) static ROOT: Keys = Keys {
     section: "the top level",
-    keys: &["instance", "zones_dir", "proxy", "firewall", "agent", "plans", "zones"],
+    keys: &["instance", "zones_dir", "proxy", "firewall", "agent", "xdp", "plans", "zones"],
 };
 pub(crate) static ZONE_FILE: Keys = Keys { section: "a zone file", keys: &["zones"] };
 pub(crate) static PROXY: Keys = Keys {
@@ -132,8 +132,13 @@ pub(crate) static LIMIT: Keys = Keys {
     keys: &["id", "key", "rate", "burst", "max_keys", "v4_prefix", "v6_prefix", "dry_run"],
 };
 
+pub(crate) static XDP: Keys =
+    Keys { section: "[xdp]", keys: &["interfaces", "allow", "deny", "syn_rate", "dry_run"] };
+pub(crate) static XDP_INTERFACE: Keys = Keys { section: "an item of interfaces", keys: &["name", "mode"] };
+pub(crate) static SYN_RATE: Keys = Keys { section: "syn_rate", keys: &["per_second", "burst"] };
+
 /// All of them. A key that is found in the wrong section is looked up here.
-static ALL: [&Keys; 14] = [
+static ALL: [&Keys; 17] = [
     &ROOT,
     &PROXY,
     &ACCESS_LOG,
@@ -148,6 +153,9 @@ static ALL: [&Keys; 14] = [
     &ACCESS,
     &RULE,
     &LIMIT,
+    &XDP,
+    &XDP_INTERFACE,
+    &SYN_RATE,
 ];
 
 /// A table whose keys have been checked. A section that the file lacks is an empty one.

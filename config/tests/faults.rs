@@ -102,6 +102,11 @@ fn all_faults_are_reported_at_once() {
 }
 
 #[test]
+fn faults_of_xdp_name_their_place_and_the_remedy() {
+    check(include_str!("faults/xdp.txt"));
+}
+
+#[test]
 fn columns_count_characters() {
     let found = faults("\"ä\" = 1\ninstance = \"äöü\" # ü\n[proxy] # ü\nhttp = [\"[::]:80\", \"ü\", 7]\n");
     let places: Vec<_> = found.iter().map(|fault| (fault.line, fault.column)).collect();

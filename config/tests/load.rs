@@ -6,7 +6,7 @@ use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
 use weir_config::{
     Accounting, Config, ForwardedHeaders, HostIndex, HostPattern, KernelLog, Operator, Origin, OriginScheme,
-    Timeouts, TlsVersion,
+    SynRate, Timeouts, TlsVersion, XdpMode, XdpRule,
 };
 
 const MAIN: &str =
@@ -188,6 +188,37 @@ fn every_key_reaches_its_field() {
     let overridden =
         Timeouts { header: seconds(8), tunnel_idle: Some(seconds(9)), tunnel_max_life: None, ..timeouts };
     assert_eq!(*zone.timeouts, overridden, "the rest is as in [proxy]");
+}
+
+#[test]
+fn the_gate_has_what_is_written() {
+    let text = r#"
+        [proxy]
+        http = ["127.0.0.1:80"]
+        [xdp]
+        interfaces = [{ name = "lo", mode = "off" }, { name = "eth*", mode = "native" }, { name = "*", mode = "generic" }]
+        allow = ["192.0.2.10", "192.0.2.10/32"]
+        deny = ["2001:db8::/32", "203.0.113.0/24"]
+        syn_rate = { per_second = 50, burst = 200 }
+        dry_run = ["syn_rate", "deny", "deny"]
+    "#;
+    let xdp = |text: &str| Config::parse(text, Path::new("/etc/weir")).unwrap().xdp;
+    let gate = xdp(text);
+    let modes: Vec<_> =
+        gate.interfaces.iter().map(|interface| (interface.pattern.as_str(), interface.mode)).collect();
+    assert_eq!(modes, [("lo", XdpMode::Off), ("eth*", XdpMode::Native), ("*", XdpMode::Generic)]);
+    let texts = |prefixes: &[ipnet::IpNet]| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(texts(&gate.allow), ["192.0.2.10/32"]);
+    assert_eq!(texts(&gate.deny), ["203.0.113.0/24", "2001:db8::/32"]);
+    assert_eq!(gate.syn_rate, Some(SynRate { per_second: 50, burst: 200 }));
+    assert_eq!(gate.dry_run.rules().collect::<Vec<_>>(), [XdpRule::Deny, XdpRule::SynRate]);
+    let half = xdp(&text.replace(", burst = 200", ""));
+    assert_eq!(half.syn_rate, Some(SynRate { per_second: 50, burst: 50 }));
+    assert_eq!(
+        xdp("[proxy]\nhttp = [\"127.0.0.1:80\"]"),
+        weir_config::Xdp::default(),
+        "there is none without"
+    );
 }
 
 #[test]

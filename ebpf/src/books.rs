@@ -10,6 +10,7 @@ use weir_common::{
     socket::{
         ADMITTED, COUNTED, DEAD, LOCAL_CLOSED, ORIGIN_SIDE, PEER_CLOSED, SOURCED, SocketTag, UNCONNECTED,
     },
+    verdict::{Outcome, ZONE_DROPS},
     zone::ZoneUsage,
 };
 
@@ -157,6 +158,15 @@ pub fn refused(usage: *mut ZoneUsage, reason: Refusal) {
     unsafe { atomic::increment(&raw mut (*usage).refused[opaque(reason.counter()) % REFUSALS]) };
 }
 
+/// Counts a SYN to a zone's dedicated listener that the gate dropped.
+#[inline(always)]
+pub fn dropped(usage: *mut ZoneUsage, reason: Outcome) {
+    if let Some(index) = reason.zone_drop() {
+        // SAFETY: as above.
+        unsafe { atomic::increment(&raw mut (*usage).dropped[opaque(index) % ZONE_DROPS]) };
+    }
+}
+
 /// Counts an accepted socket that passes without books.
 #[inline(always)]
 pub fn untracked() {
@@ -190,7 +200,7 @@ pub fn source_missed() {
 /// constants on different paths, as an index that is chosen by a match becomes: "R0 tried to add from different maps, paths or
 /// scalars, pointer arithmetic with it prohibited for !root".
 #[inline(always)]
-fn opaque(number: usize) -> usize {
+pub fn opaque(number: usize) -> usize {
     // SAFETY: as above.
     maps::host().map_or(0, |host| number | unsafe { atomic::load(&raw const (*host).zero) } as usize)
 }

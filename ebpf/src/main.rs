@@ -17,10 +17,11 @@ mod sockops;
 mod sockopt;
 mod sources;
 mod tags;
+mod xdp;
 
 use aya_ebpf::{
-    macros::{cgroup_sock, cgroup_sockopt, sock_ops},
-    programs::{SockContext, SockOpsContext, SockoptContext},
+    macros::{cgroup_sock, cgroup_sockopt, sock_ops, xdp},
+    programs::{SockContext, SockOpsContext, SockoptContext, XdpContext},
 };
 
 /// Answer of `sock_ops` and `sock_release`; any other would change what the kernel or other programs do.
@@ -44,6 +45,12 @@ pub fn weir_setsockopt(ctx: SockoptContext) -> i32 {
 pub fn weir_release(ctx: SockContext) -> i32 {
     release::run(&ctx);
     GO_ON as i32
+}
+
+/// SYNs to our listeners, before the network stack sees them. Packets in several buffers are taken too: headers are in the first.
+#[xdp(frags)]
+pub fn weir_xdp(ctx: XdpContext) -> u32 {
+    xdp::run(&ctx)
 }
 
 #[cfg(target_arch = "bpf")]

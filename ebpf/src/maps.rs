@@ -5,15 +5,17 @@ use core::{mem::MaybeUninit, ptr::write_volatile};
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
-    btf_maps::{Array, HashMap, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage, lpm_trie::Key},
     macros::btf_map,
 };
 use weir_common::{
     event::Event,
+    gate::{Bucket, DropEvent, GateRecord, MAX_ALLOWED, MAX_DENIED, MAX_RATES, PrefixEntry},
     host::{HostPolicy, HostUsage},
     listener::{Address, Listener, ListenerKey},
     socket::SocketTag,
     source::{SourceKey, SourceUsage},
+    verdict::OUTCOMES,
     zone::{ZonePolicy, ZoneUsage},
 };
 
@@ -39,6 +41,18 @@ static WEIR_HOSTPOLICY: Array<HostPolicy, 1, MAPPABLE> = Array::new();
 static WEIR_SOURCES: HashMap<SourceKey, SourceUsage, 262_144> = HashMap::new();
 #[btf_map]
 static WEIR_EVENTS: RingBuf<Event, 262_144> = RingBuf::new();
+#[btf_map]
+static WEIR_ALLOW: LpmTrie<Address, PrefixEntry, { MAX_ALLOWED as usize }> = LpmTrie::new();
+#[btf_map]
+static WEIR_DENY: LpmTrie<Address, PrefixEntry, { MAX_DENIED as usize }> = LpmTrie::new();
+#[btf_map]
+static WEIR_RATES: LruHashMap<SourceKey, Bucket, { MAX_RATES as usize }> = LruHashMap::new();
+#[btf_map]
+static WEIR_GATE: Array<GateRecord, 1, MAPPABLE> = Array::new();
+#[btf_map]
+static WEIR_GATE_CNT: PerCpuArray<u64, { 2 * OUTCOMES as usize }> = PerCpuArray::new();
+#[btf_map]
+static WEIR_DROPS: RingBuf<DropEvent, 65_536> = RingBuf::new();
 
 /// `SO_NETNS_COOKIE` of the namespace whose sockets are counted; patched when the object is loaded.
 #[unsafe(no_mangle)]
@@ -131,4 +145,45 @@ pub fn tags() -> *mut core::ffi::c_void {
 #[inline(always)]
 pub fn reserve_event() -> Option<aya_ebpf::maps::ring_buf::RingBufEntry<Event>> {
     WEIR_EVENTS.reserve(0)
+}
+
+/// The allow list's entry of the longest prefix of an address, of at most `prefix_len` bits.
+#[inline(always)]
+pub fn allowed(prefix_len: u32, address: &Address) -> Option<*const PrefixEntry> {
+    WEIR_ALLOW.get(&Key::new(prefix_len, *address)).map(|entry| entry as *const _)
+}
+
+/// The deny list's, as above.
+#[inline(always)]
+pub fn denied(prefix_len: u32, address: &Address) -> Option<*const PrefixEntry> {
+    WEIR_DENY.get(&Key::new(prefix_len, *address)).map(|entry| entry as *const _)
+}
+
+/// The bucket of a source prefix.
+#[inline(always)]
+pub fn bucket(source: &SourceKey) -> Option<*mut Bucket> {
+    WEIR_RATES.get_ptr_mut(source)
+}
+
+/// Makes the bucket of a source prefix; without room for it the source has no bound.
+#[inline(always)]
+pub fn insert_bucket(source: &SourceKey, bucket: &Bucket) {
+    let _ = WEIR_RATES.insert(source, bucket, 0);
+}
+
+#[inline(always)]
+pub fn gate() -> Option<*mut GateRecord> {
+    WEIR_GATE.get_ptr_mut(0)
+}
+
+/// This CPU's counter.
+#[inline(always)]
+pub fn gate_count(counter: u32) -> Option<*mut u64> {
+    WEIR_GATE_CNT.get_ptr_mut(counter)
+}
+
+/// Room for one sample of what was dropped, or none.
+#[inline(always)]
+pub fn reserve_drop() -> Option<aya_ebpf::maps::ring_buf::RingBufEntry<DropEvent>> {
+    WEIR_DROPS.reserve(0)
 }

@@ -15,6 +15,7 @@ pub struct Conf {
     https: Vec<SocketAddr>,
     proxy: Vec<String>,
     agent: Vec<String>,
+    xdp: Vec<String>,
     plans: Vec<String>,
     zones: Vec<ZoneConf>,
 }
@@ -56,6 +57,7 @@ impl Conf {
             agent: ["audit_interval = \"1s\"", "socket = \"agent.sock\"", "ledger = \"ledger.db\""]
                 .map(str::to_owned)
                 .to_vec(),
+            xdp: Vec::new(),
             plans: Vec::new(),
             zones: Vec::new(),
         }
@@ -88,6 +90,12 @@ impl Conf {
     pub fn ledger(mut self, path: &str) -> Self {
         self.agent.retain(|line| !line.starts_with("ledger"));
         self.agent(&format!("ledger = \"{path}\""))
+    }
+
+    /// A line of `[xdp]`.
+    pub fn xdp(mut self, line: &str) -> Self {
+        self.xdp.push(line.to_owned());
+        self
     }
 
     /// A plan with this guideline and this abuse cap.
@@ -126,6 +134,8 @@ impl Display for Conf {
         self.proxy.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         writeln!(f, "\n[agent]\nadmin = \"{ADMIN}\"")?;
         self.agent.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        writeln!(f, "\n[xdp]")?;
+        self.xdp.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         self.plans.iter().try_for_each(|plan| write!(f, "\n{plan}"))?;
         for ZoneConf { name, plan, origin, tls } in &self.zones {
             write!(f, "\n[[zones]]\nname = \"{name}\"\nplan = \"{plan}\"\norigin = \"ws://{origin}\"\n")?;

@@ -12,6 +12,7 @@ mod agent;
 pub mod browser;
 mod conf;
 pub mod frames;
+pub mod gate;
 pub mod hand;
 pub mod host;
 pub mod http;

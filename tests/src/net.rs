@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::mpsc::{Sender, channel},
+    sync::mpsc::{Receiver, Sender, channel},
     thread::{self, JoinHandle},
 };
 
@@ -49,10 +49,15 @@ impl Elsewhere {
 
     /// Runs a job there, to its end.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        self.start(job).recv().expect("the job elsewhere did not panic")
+    }
+
+    /// Starts a job there. Jobs run one after the other.
+    pub fn start<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
         let (done, result) = channel();
         let job = Box::new(move || drop(done.send(job())));
         self.jobs.as_ref().expect("it lives").send(job).expect("its thread lives");
-        result.recv().expect("the job elsewhere did not panic")
+        result
     }
 
     /// Pulls the cable: nothing gets through any more, and nobody is told.

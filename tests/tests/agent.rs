@@ -10,8 +10,12 @@ use std::{
 
 use nix::{errno::Errno, sys::signal::Signal};
 use socket2::{Domain, Socket, Type};
-use weir_common::ABI_VERSION;
-use weir_tests::{ADMIN, HTTP, SOON, eventually, sockopt, world};
+use weir_common::{ABI_VERSION, listener::WEBSOCKETS};
+use weir_tests::{
+    ADMIN, HTTP, SOON, eventually,
+    gate::{Gate, syn},
+    sockopt, world,
+};
 
 const A: &str = "a.test";
 
@@ -191,12 +195,15 @@ fn sockets_from_before_the_agent_are_told_and_can_still_be_counted() {
 #[test]
 fn every_metric_is_documented_and_every_documented_one_is_served() {
     world(|world| {
-        let agent = world.agent(&world.conf().plan("p", 1, 1).zone(A, "p"));
+        let on_lo = "interfaces = [{ name = \"lo\", mode = \"generic\" }]";
+        let agent = world.agent(&world.conf().xdp(on_lo).plan("p", 1, 1).zone(A, "p"));
         let listener = TcpListener::bind(HTTP).expect("a listener");
         // Families that are there once something occurred.
         let pairs = [pair(&listener), pair(&listener)];
         sockopt::admit(&pairs[0].1, A).expect("admitted");
         sockopt::admit(&pairs[1].1, A).expect_err("above the cap");
+        world.dedicate(HTTP, agent.zone(A).slot, WEBSOCKETS);
+        assert!(!Gate::on("lo").passes(&syn(HTTP.ip(), HTTP)), "dropped for its zone");
         world.hand(&["zone", "block", A, "--for", "1h", "--reason", "a lease has its series"]).done();
         drop(pairs);
         agent.await_empty();
@@ -225,6 +232,10 @@ fn every_metric_is_documented_and_every_documented_one_is_served() {
         let reasons: BTreeSet<&str> =
             weir_common::reason::Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
         for reason in reasons {
+            assert!(page.contains(&format!("| `{reason}` |")), "docs/metrics.md has no reason `{reason}`");
+        }
+        for outcome in weir_common::verdict::Outcome::ALL {
+            let reason = outcome.label();
             assert!(page.contains(&format!("| `{reason}` |")), "docs/metrics.md has no reason `{reason}`");
         }
     });

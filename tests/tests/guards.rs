@@ -3,7 +3,7 @@
 
 use std::{net::TcpListener, net::TcpStream, path::Path};
 
-use weir_tests::{ADMIN, HTTP, Process, SOON, eventually, host, http, sockopt, world};
+use weir_tests::{ADMIN, HTTP, Process, SOON, eventually, gate, host, http, sockopt, world};
 
 const A: &str = "a.test";
 
@@ -11,7 +11,9 @@ const A: &str = "a.test";
 #[test]
 fn two_capabilities_suffice_to_load_count_and_audit() {
     world(|world| {
-        let conf = world.write("weir.toml", &world.conf().plan("p", 1, 1).zone(A, "p").to_string());
+        let on_lo = "interfaces = [{ name = \"lo\", mode = \"generic\" }]";
+        let conf = world.conf().xdp(on_lo).plan("p", 1, 1).zone(A, "p");
+        let conf = world.write("weir.toml", &conf.to_string());
         let weir = host::weir();
         let args = [
             "--bounding-set=-all,+bpf,+net_admin",
@@ -29,6 +31,7 @@ fn two_capabilities_suffice_to_load_count_and_audit() {
                 other => Err(format!("{other:?}")),
             }
         });
+        assert_eq!(gate::mode_on("lo"), Some("generic"), "the gate, too: {}", agent.log());
         let listener = TcpListener::bind(HTTP).expect("a listener");
         let client = TcpStream::connect(HTTP).expect("a connection");
         let (accepted, _) = listener.accept().expect("an accepted connection");

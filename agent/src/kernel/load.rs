@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::Arc,
 };
@@ -19,6 +19,8 @@ use weir_common::{ABI_VERSION, event::Event, names};
 use super::{
     KernelError,
     attach::{self, InForce},
+    gate::GateTables,
+    interfaces::{self, GateLink},
     memory::{HostMemory, HostPolicyMemory, ZoneMemory},
     pins::{Cgroup, InstanceDir, netns_cookie},
     programs::{self, ProgramRun},
@@ -49,6 +51,7 @@ pub struct Kernel {
     /// The sockets' tags, for the socket list.
     pub tags: Arc<MapData>,
     pub tables: Tables,
+    pub gate: GateTables,
     /// True if an earlier agent's maps, and so its counts, were taken over.
     pub adopted: bool,
     pub cgroup_path: PathBuf,
@@ -86,6 +89,7 @@ impl Kernel {
         let host = Arc::new(HostMemory::new(&object)?);
         let policy = HostPolicyMemory::new(&object)?;
         let tables = Tables::new(&mut object)?;
+        let gate = GateTables::new(&mut object)?;
         let tags = Arc::new(tables::take_tags(&mut object)?);
         programs::load(&mut object)?;
         let stats = if settings.program_stats { programs::count_runs() } else { None };
@@ -105,6 +109,7 @@ impl Kernel {
             policy,
             tags,
             tables,
+            gate,
             adopted,
             cgroup_path,
             events,
@@ -130,9 +135,28 @@ impl Kernel {
 
     /// Becomes readable when an event waits. Call it inside of a runtime.
     pub fn events_ready(&self) -> io::Result<AsyncFd<OwnedFd>> {
-        let fd = self.events.as_fd().try_clone_to_owned()?;
-        // SAFETY: the descriptor was made for the `AsyncFd` alone, which owns it until it is dropped.
-        unsafe { AsyncFd::register(fd) }.map_err(|error| io::Error::other(error.to_string()))
+        ready(self.events.as_fd())
+    }
+
+    /// Gates of an earlier agent of this instance that still stand.
+    pub fn gates(&self) -> Result<Vec<GateLink>, KernelError> {
+        interfaces::pinned(&self.dir).map_err(gate_error)
+    }
+
+    /// Puts a gate on an interface; on one that has it, this build's program takes the place of the one that runs, in one step.
+    pub fn raise_gate(&mut self, link: GateLink, standing: bool) -> Result<(), KernelError> {
+        let program = programs::load_xdp(&mut self.object)?;
+        let done = if standing {
+            interfaces::replace(&self.dir, link, program)
+        } else {
+            interfaces::attach(&self.dir, link, program)
+        };
+        done.map_err(gate_error)
+    }
+
+    /// Takes a gate off an interface, which may be gone.
+    pub fn remove_gate(&self, link: GateLink) -> Result<(), KernelError> {
+        interfaces::detach(&self.dir, link).map_err(gate_error)
     }
 
     /// Next event, if one waits. Never blocks.
@@ -147,6 +171,17 @@ impl Kernel {
             logger.flush();
         }
     }
+}
+
+fn gate_error(source: io::Error) -> KernelError {
+    KernelError::Attach { name: names::PROG_XDP, source }
+}
+
+/// A descriptor's readiness, for a map whose buffer is read elsewhere. Call it inside of a runtime.
+pub(super) fn ready(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<OwnedFd>> {
+    let fd = fd.try_clone_to_owned()?;
+    // SAFETY: the descriptor was made for the `AsyncFd` alone, which owns it until it is dropped.
+    unsafe { AsyncFd::register(fd) }.map_err(|error| io::Error::other(error.to_string()))
 }
 
 /// True if the instance can be adopted, false if its making was interrupted.

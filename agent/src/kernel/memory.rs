@@ -21,13 +21,14 @@ use weir_common::{
     host::{HostPolicy, HostUsage},
     names,
     reason::{CLOSES, REFUSALS},
+    verdict::ZONE_DROPS,
     zone::{ZoneLeases, ZonePolicy, ZoneUsage},
 };
 
 use super::KernelError;
 
 /// One mappable array map of records of 8-byte words.
-struct Records {
+pub(super) struct Records {
     memory: MmapRaw,
     words_per_record: usize,
     len: u32,
@@ -45,7 +46,7 @@ impl Records {
         Ok(Self { memory, words_per_record: record_size / size_of::<u64>(), len })
     }
 
-    fn of(object: &Ebpf, name: &'static str, record_size: usize) -> Result<Self, KernelError> {
+    pub(super) fn of(object: &Ebpf, name: &'static str, record_size: usize) -> Result<Self, KernelError> {
         let Some(Map::Array(map)) = object.map(name) else {
             return Err(KernelError::Missing { kind: "map", name });
         };
@@ -58,7 +59,7 @@ impl Records {
     ///
     /// # Panics
     /// If the record does not exist: slots come from this map's own length.
-    fn word(&self, index: u32, offset: usize) -> &AtomicU64 {
+    pub(super) fn word(&self, index: u32, offset: usize) -> &AtomicU64 {
         assert!(index < self.len && offset / 8 < self.words_per_record, "record {index} of {}", self.len);
         let word = index as usize * self.words_per_record + offset / 8;
         // SAFETY: the assertion keeps the word inside the mapping, which lives as long as `self`; the mapping is page
@@ -162,7 +163,7 @@ impl ZoneMemory {
             tx_bytes: get(offset_of!(ZoneUsage, tx_bytes)),
             refusal_event_ns: get(offset_of!(ZoneUsage, refusal_event_ns)),
             guideline_event_ns: get(offset_of!(ZoneUsage, guideline_event_ns)),
-            reserved: [0; 4],
+            dropped: std::array::from_fn::<_, ZONE_DROPS, _>(|i| get(offset_of!(ZoneUsage, dropped) + 8 * i)),
             refused: std::array::from_fn::<_, REFUSALS, _>(|i| get(offset_of!(ZoneUsage, refused) + 8 * i)),
             closed: std::array::from_fn::<_, CLOSES, _>(|i| get(offset_of!(ZoneUsage, closed) + 8 * i)),
         }

@@ -7,6 +7,9 @@
 
 mod attach;
 mod error;
+mod gate;
+mod interfaces;
+mod link_news;
 mod load;
 mod memory;
 mod pins;
@@ -17,6 +20,9 @@ mod sys;
 mod tables;
 
 pub use error::KernelError;
+pub use gate::{GateTables, PrefixTable};
+pub use interfaces::GateLink;
+pub use link_news::LinkNews;
 pub use load::{Kernel, Settings};
 pub use memory::{HostMemory, ZoneMemory, at_least_zero};
 pub use pins::cgroup2_mount;
@@ -24,5 +30,5 @@ pub use pins::unload;
 pub use programs::ProgramRun;
 pub use sock_destroy::{SocketId, can_destroy, destroy_sockets};
 pub use sock_diag::{SocketSeen, list_sockets};
-pub use sys::rcu_grace_period;
+pub use sys::{XdpMode, rcu_grace_period};
 pub use tables::{MapFill, Tables, listener_key};

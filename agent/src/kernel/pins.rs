@@ -18,6 +18,8 @@ use weir_common::names;
 use super::KernelError;
 
 const ROOT: &str = "/sys/fs/bpf";
+/// How names of pins begin that hold a gate on an interface.
+pub(super) const XDP_PIN: &str = "xdp_";
 
 /// The folder of one instance, locked: only one agent at a time may hold it.
 pub struct InstanceDir {
@@ -49,7 +51,9 @@ impl InstanceDir {
     pub fn clear(&self) -> Result<(), KernelError> {
         // Links first: no program may run on maps that are half gone.
         let links = names::PROGRAMS.iter().map(|name| self.link(name));
-        for pinned in links.chain(names::PINNED_MAPS.iter().map(|name| self.map(name))) {
+        let gates = self.xdp_pins().map_err(pin("read", &self.path))?;
+        let maps = names::PINNED_MAPS.iter().map(|name| self.map(name));
+        for pinned in gates.into_iter().chain(links).chain(maps) {
             match fs::remove_file(&pinned) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(pin("remove", &pinned)(error));
@@ -58,6 +62,18 @@ impl InstanceDir {
             }
         }
         Ok(())
+    }
+
+    /// Pins that hold a gate on an interface.
+    pub fn xdp_pins(&self) -> io::Result<Vec<PathBuf>> {
+        let mut pins = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(XDP_PIN.as_bytes()) {
+                pins.push(entry.path());
+            }
+        }
+        Ok(pins)
     }
 
     /// Where a map is pinned.

@@ -1,6 +1,9 @@
 //! The loaded programs: what they cost.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    time::Duration,
+};
 
 use aya::{
     Ebpf,
@@ -28,6 +31,19 @@ pub(super) fn load(object: &mut Ebpf) -> Result<(), KernelError> {
     Ok(())
 }
 
+/// The gate's program. It is loaded when the first interface asks for it, so that hosts without a gate need nothing for it.
+pub(super) fn load_xdp(object: &mut Ebpf) -> Result<BorrowedFd<'_>, KernelError> {
+    let name = names::PROG_XDP;
+    let error = |source: ProgramError| KernelError::Program { name, source: Box::new(source) };
+    let Some(Program::Xdp(program)) = object.program_mut(name) else {
+        return Err(KernelError::Missing { kind: "program", name });
+    };
+    if program.fd().is_err() {
+        program.load().map_err(error)?;
+    }
+    program.fd().map(|fd| fd.as_fd()).map_err(error)
+}
+
 /// The kernel counts runs and time of every BPF program as long as what this returns is open (Linux 5.8).
 pub(super) fn count_runs() -> Option<OwnedFd> {
     enable_stats(Stats::RunTime)
@@ -41,7 +57,8 @@ pub(super) fn runs(object: &Ebpf) -> Vec<ProgramRun> {
         let info = object.program(program)?.info().ok()?;
         Some(ProgramRun { program, runs: info.run_count(), time: info.run_time() })
     };
-    names::PROGRAMS.into_iter().filter_map(run).collect()
+    // The gate is there once it is loaded.
+    names::PROGRAMS.into_iter().chain([names::PROG_XDP]).filter_map(run).collect()
 }
 
 fn load_one(program: &mut Program) -> Result<(), ProgramError> {

@@ -1,5 +1,5 @@
-//! System calls that aya and nix do not offer: `bpf` commands for pinned cgroup links (aya's `CgroupSockoptLink` cannot be
-//! pinned, and its links cannot be updated), and the RCU grace period.
+//! System calls that aya and nix do not offer: `bpf` commands for pinned links (aya's `CgroupSockoptLink` cannot be pinned, its
+//! links cannot be updated, and do not say where they are), and the RCU grace period.
 
 use std::{
     ffi::CString,
@@ -19,6 +19,7 @@ use weir_common::{
 
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 
@@ -29,6 +30,39 @@ pub enum AttachType {
     SockOps = 3,
     SetSockopt = 22,
     SockRelease = 34,
+}
+
+/// How XDP is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum XdpMode {
+    /// `XDP_FLAGS_SKB_MODE`.
+    Generic = 1 << 1,
+    /// `XDP_FLAGS_DRV_MODE`.
+    Native = 1 << 2,
+}
+
+impl XdpMode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::Native => "native",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Generic, Self::Native].into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// `union bpf_attr`, its `link_create` part.
+#[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    /// A descriptor, or an interface's index.
+    target: u32,
+    attach_type: u32,
+    flags: u32,
 }
 
 /// `union bpf_attr`, its `BPF_OBJ_*` part.
@@ -57,23 +91,67 @@ pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
 
 /// Attaches a program to a cgroup. Linux 5.7.
 pub fn create_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, hook: AttachType) -> io::Result<OwnedFd> {
-    /// `union bpf_attr`, its `link_create` part.
-    #[repr(C)]
-    struct LinkCreate {
-        prog_fd: u32,
-        target_fd: u32,
-        attach_type: u32,
-        flags: u32,
-    }
-    let attr = LinkCreate {
+    link(&LinkCreate {
         prog_fd: program.as_raw_fd() as u32,
-        target_fd: cgroup.as_raw_fd() as u32,
+        target: cgroup.as_raw_fd() as u32,
         attach_type: hook as u32,
         flags: 0,
-    };
-    let fd = bpf(BPF_LINK_CREATE, &attr)?;
+    })
+}
+
+/// Attaches a program to an interface, given by its index. Linux 5.9.
+pub fn create_xdp_link(program: BorrowedFd<'_>, interface: u32, mode: XdpMode) -> io::Result<OwnedFd> {
+    const BPF_XDP: u32 = 37;
+    link(&LinkCreate {
+        prog_fd: program.as_raw_fd() as u32,
+        target: interface,
+        attach_type: BPF_XDP,
+        flags: mode as u32,
+    })
+}
+
+fn link(attr: &LinkCreate) -> io::Result<OwnedFd> {
+    let fd = bpf(BPF_LINK_CREATE, attr)?;
     // SAFETY: the kernel has just made the descriptor for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The index of the interface that an XDP link is attached to; 0 if the interface is gone. Linux 5.9.
+pub fn xdp_link_interface(link: BorrowedFd<'_>) -> io::Result<u32> {
+    /// `struct bpf_link_info` as far as it concerns XDP.
+    #[repr(C)]
+    #[derive(Default)]
+    struct LinkInfo {
+        kind: u32,
+        id: u32,
+        prog_id: u32,
+        padding: u32,
+        interface: u32,
+        reserved: u32,
+    }
+    /// `union bpf_attr`, its `info` part.
+    #[repr(C)]
+    struct Info {
+        bpf_fd: u32,
+        info_len: u32,
+        info: u64,
+    }
+    const BPF_LINK_TYPE_XDP: u32 = 6;
+    let mut info = LinkInfo::default();
+    let attr = Info {
+        bpf_fd: link.as_raw_fd() as u32,
+        info_len: size_of::<LinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    // The kernel writes to `info`, which lives during the call and is as long as it says.
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &attr)?;
+    // SAFETY: `info` is plain numbers, written by the kernel behind the compiler's back.
+    let info = unsafe { std::ptr::read_volatile(&raw const info) };
+    if info.kind == BPF_LINK_TYPE_XDP {
+        Ok(info.interface)
+    } else {
+        Err(io::Error::from(io::ErrorKind::InvalidData))
+    }
 }
 
 /// The link keeps its place and runs another program from now on, in one step. Linux 5.7.

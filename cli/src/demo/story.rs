@@ -153,6 +153,7 @@ mod tests {
             reason: (kind == "refused").then(|| "abuse_cap".to_owned()),
             websockets: Some(websockets),
             bound: Some(bound),
+            source: None,
             message: None,
         }
     }

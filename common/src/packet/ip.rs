@@ -49,10 +49,13 @@ fn v4_syn<F: Frame>(frame: &F, header: impl Place, plain: impl Place) -> Option<
     let total_len = u16::from_be_bytes(header.load(frame, 2)?) as usize;
     let cut = fragment & V4_MORE != 0 && total_len < header_len + tcp::DECIDED_BY;
     let port = match header_len {
-        V4_LEN => tcp::opens(frame, plain, cut)?,
+        V4_LEN => tcp::opens(frame, plain, cut),
         0..V4_LEN => return None,
-        _ => tcp::opens(frame, Computed(header.offset() + header_len), cut)?,
+        _ => tcp::opens(frame, Computed(header.offset() + header_len), cut),
     };
+    if port == tcp::NO_PORT {
+        return None;
+    }
     let source = mapped(u32::from_ne_bytes(header.load(frame, 12)?));
     let destination = mapped(u32::from_ne_bytes(header.load(frame, 16)?));
     Some(Syn { source, destination, port })
@@ -107,9 +110,9 @@ const fn is_extension(next: u8) -> bool {
 
 /// The SYN to a port of this packet's destination, if there is one.
 #[inline(always)]
-fn syn<F: Frame>(frame: &F, header: impl Place, port: Option<u32>) -> Packet {
-    match (port, header.load(frame, 8), header.load(frame, 24)) {
-        (Some(port), Some(source), Some(destination)) => {
+fn syn<F: Frame>(frame: &F, header: impl Place, port: u32) -> Packet {
+    match (header.load(frame, 8), header.load(frame, 24)) {
+        (Some(source), Some(destination)) if port != tcp::NO_PORT => {
             Packet::Syn(Syn { source: words(source), destination: words(destination), port })
         }
         _ => Packet::Other,

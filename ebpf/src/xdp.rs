@@ -1,0 +1,110 @@
+//! The XDP gate: SYNs to our listeners are judged before the network stack sees them; everything else passes at once.
+//!
+//! It reads what other programs count and writes none of it: its own are the counters of packets, the rates of SYNs and a sample of
+//! what was dropped. A table that it cannot use lets packets pass. It judges by this instance's listeners only; the link is an
+//! interface's, and so a network namespace's.
+
+mod frame;
+mod lists;
+mod rate;
+mod source;
+mod tell;
+mod zone;
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    helpers::bpf_ktime_get_boot_ns,
+    programs::XdpContext,
+};
+use weir_common::{
+    gate::GateRecord,
+    listener::{ANY_V4, ANY_V6, Listener, is_mapped},
+    packet::{self, Packet, Syn},
+    verdict::Outcome,
+};
+
+use crate::{atomic, maps};
+use frame::XdpFrame;
+
+#[inline(always)]
+pub fn run(ctx: &XdpContext) -> u32 {
+    match packet::parse(&XdpFrame::of(ctx)) {
+        Packet::Syn(syn) => judge(&syn),
+        Packet::Unread => pass(Outcome::Unread),
+        Packet::Other => pass(Outcome::NotSyn),
+    }
+}
+
+/// The rules, in their order.
+#[inline(always)]
+fn judge(syn: &Syn) -> u32 {
+    let Some(listener) = listener(syn) else { return pass(Outcome::NotOurs) };
+    let Some(record) = maps::gate() else { return pass(Outcome::Clean) };
+    // SAFETY: the helper takes nothing.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let case = Case { syn, record, now };
+
+    if lists::allowed(&syn.source, now) {
+        return pass(Outcome::Allowed);
+    }
+    if let Some(outcome) = lists::denied(&syn.source, now)
+        && case.drops(outcome, 0)
+    {
+        return XDP_DROP;
+    }
+    if let Some(source) = source::key(&syn.source) {
+        if source::is_at_cap(&source, listener) && case.drops(Outcome::SourceCap, 0) {
+            return XDP_DROP;
+        }
+        if !rate::take(&source, record, now) && case.drops(Outcome::SynRate, 0) {
+            return XDP_DROP;
+        }
+    }
+    if let Some(closed) = zone::closed(listener, now)
+        && case.drops(closed.outcome, closed.zone_key)
+    {
+        closed.count();
+        return XDP_DROP;
+    }
+    pass(Outcome::Clean)
+}
+
+#[inline(always)]
+fn pass(outcome: Outcome) -> u32 {
+    tell::count(outcome.counter());
+    XDP_PASS
+}
+
+/// The listener that the SYN is for, as the kernel looks for it: the address, the wildcard of its family, the dual-stack one.
+#[inline(always)]
+fn listener(syn: &Syn) -> Option<*const Listener> {
+    if let Some(listener) = maps::listener(syn.destination, syn.port) {
+        return Some(listener);
+    }
+    if is_mapped(&syn.destination)
+        && let Some(listener) = maps::listener(ANY_V4, syn.port)
+    {
+        return Some(listener);
+    }
+    maps::listener(ANY_V6, syn.port)
+}
+
+/// A SYN under judgement.
+struct Case<'a> {
+    syn: &'a Syn,
+    record: *mut GateRecord,
+    now: u64,
+}
+
+impl Case<'_> {
+    /// Counts and tells that a rule is against the SYN. True if it is to be dropped for it, false if the rule runs dry.
+    #[inline(always)]
+    fn drops(&self, outcome: Outcome, zone_key: u64) -> bool {
+        let Some(rule) = outcome.rule() else { return false };
+        // SAFETY: the record lives as long as its map.
+        let dry = unsafe { atomic::load(&raw const (*self.record).policy.dry) } & rule.bit() != 0;
+        tell::count(if dry { outcome.dry_counter() } else { outcome.counter() });
+        tell::sample(self, outcome, zone_key, dry);
+        !dry
+    }
+}
