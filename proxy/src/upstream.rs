@@ -30,8 +30,9 @@ pub(crate) use tls::Trusts;
 
 use crate::request::reason::Reason;
 
-/// The longest head that an origin may send. Bytes.
-pub(crate) const MAX_HEAD: usize = 64 * 1024;
+/// The longest head that an origin may send, and what is read of its answer at a time: a client that takes nothing has the
+/// proxy hold a few times as much. Bytes.
+pub(crate) const MAX_HEAD: usize = 32 * 1024;
 
 /// No connection to an origin came up.
 #[derive(Debug, thiserror::Error)]

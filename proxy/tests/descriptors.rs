@@ -2,9 +2,12 @@
 
 mod support;
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use support::{
     Setup,
     origin::{mirror, reflect},
@@ -14,6 +17,15 @@ use support::{
 use tokio::net::TcpStream;
 
 const CLIENTS: usize = 20;
+
+/// What this process has used so far.
+fn cpu_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("counted");
+    [usage.user_time(), usage.system_time()]
+        .iter()
+        .map(|time| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000))
+        .sum()
+}
 
 #[tokio::test]
 async fn at_the_limit_of_descriptors_accepting_pauses_and_recovers() {
@@ -36,9 +48,11 @@ async fn at_the_limit_of_descriptors_accepting_pauses_and_recovers() {
     };
     let mut clients: Vec<_> = (0..CLIENTS).map(connect).collect();
     until("accepting pauses", || counters.accept_paused.get() >= 3).await;
-    let before = counters.accept_paused.get();
+    let before = (counters.accept_paused.get(), cpu_time());
+    let begun = Instant::now();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(counters.accept_paused.get() - before <= 10, "it does not spin");
+    assert!(counters.accept_paused.get() - before.0 <= 10, "it does not spin");
+    assert!(cpu_time() - before.1 < begun.elapsed() / 4, "nor does anything else");
     tunnel.send("still here").await;
     tunnel.expect("still here").await;
 

@@ -28,6 +28,14 @@ pub struct Timeouts {
     pub tunnel_max_life: Option<Duration>,
 }
 
+impl Timeouts {
+    /// What has to move in one `stall`, in bytes; one at least.
+    pub fn least_in_a_stall(&self) -> u64 {
+        let due = u128::from(self.min_body_bytes_per_second) * self.stall.as_millis() / 1000;
+        u64::try_from(due).unwrap_or(u64::MAX).max(1)
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;

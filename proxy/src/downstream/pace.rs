@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -72,8 +72,14 @@ impl Limits {
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     mark: AtomicU32,
-    /// Grows, and wraps, with every read and write that moves bytes.
+    /// Grows, and wraps, with every byte that is read or written.
     moves: AtomicU32,
+    /// The client does not take what is there for it.
+    blocked: AtomicBool,
+    /// An upgrade is with its origin.
+    held: AtomicBool,
+    /// Bytes have been read that hyper has not been given: it has to be polled when it is idle, as no socket will wake it.
+    keeps: AtomicBool,
 }
 
 impl Pace {
@@ -87,17 +93,48 @@ impl Pace {
         self.mark.store(turns.max(1) << 2 | phase as u32, Relaxed);
     }
 
-    /// Two equal counts, taken within one answer, mean that nothing has moved between them.
+    /// Bytes that have moved, to be compared with what it was before.
     pub fn moves(&self) -> u32 {
         self.moves.load(Relaxed)
     }
 
-    fn moved(&self) {
-        self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
+    fn moved(&self, bytes: usize) {
+        self.moves.store(self.moves.load(Relaxed).wrapping_add(bytes as u32), Relaxed);
     }
 
-    fn bytes_arrived(&self) {
-        self.moved();
+    /// The client is waited for to take what there is for it.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.load(Relaxed)
+    }
+
+    /// Whether what comes from the client is held back, as an upgrade is with its origin.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Relaxed)
+    }
+
+    /// From the head of an upgrade until its answer, or for good if that is 101.
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Relaxed);
+    }
+
+    pub fn keeps_some(&self) {
+        self.keeps.store(true, Relaxed);
+    }
+
+    /// Whether hyper has to be polled for what is kept from it; said once.
+    pub fn take_keeps(&self) -> bool {
+        self.keeps.swap(false, Relaxed)
+    }
+
+    /// A part of a head is there although nothing has arrived: it came with the request before it.
+    pub fn head_goes_on(&self) {
+        if self.mark().phase() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    fn bytes_arrived(&self, bytes: usize) {
+        self.moved(bytes);
         if self.mark().phase() == Phase::Idle {
             self.enter(Phase::Head);
         }
@@ -139,8 +176,9 @@ impl<T> Paced<T> {
     }
 
     fn written(&self, result: &Poll<io::Result<usize>>) {
-        if matches!(result, Poll::Ready(Ok(1..))) {
-            self.pace.moved();
+        self.pace.blocked.store(result.is_pending(), Relaxed);
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.pace.moved(*bytes);
         }
     }
 
@@ -157,8 +195,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.pace.bytes_arrived();
+        let arrived = buf.filled().len() - before;
+        if arrived > 0 {
+            self.pace.bytes_arrived(arrived);
         }
         result
     }
@@ -205,21 +244,21 @@ mod tests {
         assert_eq!(pace.mark().phase(), Phase::Head);
         let turn = pace.begin();
         assert_eq!(pace.mark().phase(), Phase::Served);
-        pace.bytes_arrived();
+        pace.bytes_arrived(1);
         assert_eq!(pace.mark().phase(), Phase::Served, "a body's bytes are no head");
         turn.answer();
         assert_eq!(pace.mark().phase(), Phase::Answered);
         let moves = pace.moves();
-        pace.bytes_arrived();
+        pace.bytes_arrived(1);
         assert_ne!(pace.moves(), moves, "content that still comes is a movement");
         assert_eq!(pace.mark().phase(), Phase::Answered);
         drop(turn);
         let idle = pace.mark();
         assert_eq!(idle.phase(), Phase::Idle);
-        pace.bytes_arrived();
+        pace.bytes_arrived(1);
         let head = pace.mark();
         assert_eq!(head.phase(), Phase::Head);
-        pace.bytes_arrived();
+        pace.bytes_arrived(1);
         assert_eq!(pace.mark(), head, "more of the same head does not begin it anew");
         drop(pace.begin());
         assert_ne!(pace.mark(), idle, "another idle time is another mark");

@@ -103,6 +103,7 @@ pub(crate) struct Progress {
     begun: Instant,
     /// Of the last movement, milliseconds after `begun`.
     moved_ms: AtomicU64,
+    bytes: AtomicU64,
     complete: AtomicBool,
     /// The client broke off, or what it sent is no content of HTTP.
     failed: AtomicBool,
@@ -116,6 +117,15 @@ impl Progress {
     /// When the request last moved: its end, once it is complete.
     pub fn last(&self) -> Instant {
         self.begun + Duration::from_millis(self.moved_ms.load(Relaxed))
+    }
+
+    /// Bytes of content that have come from the client.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Relaxed)
     }
 
     /// It is the client that is waited for, not the origin.
@@ -157,6 +167,7 @@ impl Progress {
         Arc::new(Self {
             begun: Instant::now(),
             moved_ms: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             complete: AtomicBool::new(complete),
             failed: AtomicBool::new(false),
             starved: AtomicBool::new(false),
@@ -187,6 +198,10 @@ impl Body for Upload {
         self.progress.starved.store(polled.is_pending(), Relaxed);
         let frame = std::task::ready!(polled);
         self.progress.note();
+        if let Some(Ok(frame)) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            self.progress.bytes.fetch_add(bytes as u64, Relaxed);
+        }
         if matches!(frame, Some(Err(_))) {
             self.progress.failed.store(true, Relaxed);
         }

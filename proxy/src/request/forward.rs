@@ -62,13 +62,24 @@ async fn exchange(
     request: Request<Upload>,
     progress: &Arc<Progress>,
 ) -> Result<Response<Incoming>, Reason> {
-    let limit = routed.route.zone.timeouts.response;
+    let timeouts = &routed.route.zone.timeouts;
+    let limit = timeouts.response;
+    let mut looked = progress.bytes();
+    let mut look = pin!(sleep_until(Instant::now() + timeouts.stall));
     let mut response = pin!(send(routed, request, progress));
     let mut timer = pin!(sleep_until(progress.last() + limit));
     loop {
         tokio::select! {
             biased;
             answer = &mut response => return answer,
+            () = &mut look, if !progress.is_complete() => {
+                // A client that sends a byte now and then keeps `timer` from going off.
+                let moved = progress.bytes() - std::mem::replace(&mut looked, progress.bytes());
+                if progress.waits_for_client() && moved < timeouts.least_in_a_stall() {
+                    return Err(Reason::RequestTimeout);
+                }
+                look.as_mut().reset(Instant::now() + timeouts.stall);
+            }
             () = &mut timer => {
                 let deadline = progress.last() + limit;
                 if deadline <= Instant::now() {

@@ -6,12 +6,12 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{
-        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, ORIGIN, TE,
-        TRANSFER_ENCODING, UPGRADE, VIA,
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, ORIGIN,
+        SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
     },
 };
 
-use crate::request::forwarded::is_forwarding;
+use crate::request::{forwarded::is_forwarding, reason::Reason};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -118,7 +118,26 @@ pub(crate) fn is_websocket_request<B>(request: &Request<B>) -> bool {
         && wants_websocket(request.headers())
 }
 
-/// The response makes it one (RFC 6455, 4.2.2). `Sec-WebSocket-Accept` is the client's to check.
+/// What is wrong with the handshake of a WebSocket request (RFC 6455, 4.2.1). It is refused here, and not by the origin alone:
+/// an origin that takes it for a plain request must never be at the other end of a tunnel.
+pub(crate) fn handshake_fault(headers: &HeaderMap) -> Option<Reason> {
+    let mut versions = members(headers, &SEC_WEBSOCKET_VERSION);
+    if versions.next() != Some("13") || versions.next().is_some() {
+        return Some(Reason::WebsocketVersion);
+    }
+    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+    let is_key = |key: &HeaderValue| {
+        let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+        key.as_bytes().strip_suffix(b"==").is_some_and(|key| key.len() == 22 && key.iter().all(digit))
+    };
+    match (keys.next(), keys.next()) {
+        (Some(key), None) if is_key(key) => None,
+        _ => Some(Reason::BadWebsocketKey),
+    }
+}
+
+/// The response makes it one (RFC 6455, 4.2.2). `Sec-WebSocket-Accept` is the client's to check: it proves to the client that
+/// the origin has read this request, and here that is certain, as the connection is of this request alone and of none after it.
 pub(crate) fn is_websocket_switch<B>(response: &Response<B>) -> bool {
     let headers = response.headers();
     response.status() == StatusCode::SWITCHING_PROTOCOLS

@@ -24,6 +24,10 @@ pub(crate) enum Reason {
     TargetHostMismatch,
     /// An upgrade request with content: there is nothing that could be done with it.
     UpgradeWithContent,
+    /// An upgrade request that does not ask for version 13, the only one that there is.
+    WebsocketVersion,
+    /// An upgrade request without a proper `Sec-WebSocket-Key`.
+    BadWebsocketKey,
     /// `CONNECT`.
     MethodNotSupported,
     /// No zone has the host.
@@ -58,7 +62,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
@@ -70,6 +74,8 @@ impl Reason {
         Self::BadTarget,
         Self::TargetHostMismatch,
         Self::UpgradeWithContent,
+        Self::WebsocketVersion,
+        Self::BadWebsocketKey,
         Self::MethodNotSupported,
         Self::HostUnknown,
         Self::HostNotOfConnection,
@@ -126,6 +132,8 @@ impl Reason {
             Self::BadTarget => "bad_target",
             Self::TargetHostMismatch => "target_host_mismatch",
             Self::UpgradeWithContent => "upgrade_with_content",
+            Self::WebsocketVersion => "websocket_version_not_supported",
+            Self::BadWebsocketKey => "bad_websocket_key",
             Self::MethodNotSupported => "method_not_supported",
             Self::HostUnknown => "host_unknown",
             Self::HostNotOfConnection => "host_not_of_connection",
@@ -161,7 +169,9 @@ impl Reason {
             | Self::BadTarget
             | Self::TargetHostMismatch
             | Self::UpgradeWithContent
+            | Self::BadWebsocketKey
             | Self::BadContent => StatusCode::BAD_REQUEST,
+            Self::WebsocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::MethodNotSupported | Self::CodingNotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::HostUnknown | Self::HostNotOfConnection => StatusCode::MISDIRECTED_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -184,6 +194,8 @@ impl Reason {
             Self::BadTarget => "The request target is not usable",
             Self::TargetHostMismatch => "The request target contradicts the Host header",
             Self::UpgradeWithContent => "An upgrade request cannot have content",
+            Self::WebsocketVersion => "The version of WebSocket is not supported",
+            Self::BadWebsocketKey => "The key of the WebSocket is not usable",
             Self::MethodNotSupported => "The method is not supported",
             Self::HostUnknown => "No such host is served here",
             Self::HostNotOfConnection => "This connection is for another host",
@@ -229,6 +241,8 @@ impl Reason {
             Self::UpgradeWithContent => {
                 "Send the upgrade request without Content-Length and Transfer-Encoding."
             }
+            Self::WebsocketVersion => "Send exactly one Sec-WebSocket-Version, with 13.",
+            Self::BadWebsocketKey => "Send exactly one Sec-WebSocket-Key, with 16 bytes in base64.",
             Self::MethodNotSupported => "CONNECT is not served here.",
             Self::HostUnknown => {
                 "Check the name in the DNS and in the URL: it points here, but no zone is configured for it."
@@ -301,6 +315,8 @@ impl Reason {
                     | Self::FirewallDenied
                     | Self::RequestTimeout
                     | Self::UpgradeWithContent
+                    | Self::WebsocketVersion
+                    | Self::BadWebsocketKey
                     | Self::CodingNotSupported
                     | Self::BadContent
             )

@@ -26,6 +26,7 @@ use crate::{
         forward,
         forwarded::{self, Scheme},
         handshake::Handshake,
+        headers,
         reason::Reason,
         refusal::Refused,
         target::Target,
@@ -252,6 +253,11 @@ impl Requests {
         self.pass(&request, snapshot, route, &target, handshake.is_some())?;
         let introduction = Introduction::new(client.address, client.local_address);
         let routed = Routed { client, shared: &self.shared, snapshot, route, target, switch, introduction };
+        if let Some(Handshake::Upgrade) = handshake
+            && let Some(reason) = headers::handshake_fault(request.headers())
+        {
+            return Err(routed.refused(reason));
+        }
         match handshake {
             Some(handshake) => upgrade::serve(routed, request, handshake).await,
             None => forward::serve(routed, request).await,

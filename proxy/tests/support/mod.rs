@@ -159,14 +159,19 @@ impl Setup {
         raw::tls_config(&names.iter().map(root).collect::<Vec<_>>())
     }
 
-    pub fn config(&self) -> Config {
+    /// The configuration's text.
+    pub fn text(&self) -> String {
         let https =
             if self.roots.is_empty() { String::new() } else { format!("https = [\"{}\"]", self.https) };
         let accounting = if self.settings.contains("accounting") { "" } else { "accounting = \"optional\"" };
-        let text = format!(
+        format!(
             "[proxy]\nhttp = [\"{}\"]\nadmin = \"{}\"\n{https}\n{accounting}\n{}\n[plans.free]\nguideline = 100\n{}",
             self.http, self.admin, self.settings, self.zones
-        );
+        )
+    }
+
+    pub fn config(&self) -> Config {
+        let text = self.text();
         Config::parse(&text, self.dir.path()).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 

@@ -10,7 +10,7 @@ use std::{
     task::Poll,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -22,12 +22,14 @@ use tracing::debug;
 use super::{DRAIN_GRACE, LINGER, LINGER_BYTES, Switch, open_tunnel};
 use crate::{
     downstream::{
-        pace::{Mark, Pace, Paced, Phase},
+        gate::Gated,
+        pace::{Mark, Pace, Phase},
         stream::Transport,
     },
     request::{
         body::ResponseBody,
         content::Content,
+        headers,
         service::{Client, Gone, Requests},
     },
     server::Shared,
@@ -57,7 +59,7 @@ pub(super) async fn serve<T: Transport>(stream: T, client: Client, shared: &Arc<
     let peer = client.address;
     let requests = Arc::new(Requests::new(client, shared.clone()));
     let service = HttpService { requests: requests.clone(), pace: pace.clone(), switch: switch.clone() };
-    let io = TokioIo::new(Paced::new(stream, pace.clone()));
+    let io = TokioIo::new(Gated::new(stream, pace.clone()));
     let mut http = shared.http1.serve_connection(io, service);
 
     let end = drive(&mut http, &pace, &requests, shared).await;
@@ -68,7 +70,7 @@ pub(super) async fn serve<T: Transport>(stream: T, client: Client, shared: &Arc<
                 Phase::Head => return,
                 Phase::Answered => {
                     // So that half an answer is not taken for one, and nothing waits for a client that takes nothing.
-                    http.into_parts().io.into_inner().into_inner().abort_on_close();
+                    http.into_parts().io.into_inner().into_inner().0.abort_on_close();
                     return;
                 }
                 Phase::Served | Phase::Idle => None,
@@ -85,10 +87,17 @@ pub(super) async fn serve<T: Transport>(stream: T, client: Client, shared: &Arc<
         End::Http(Ok(())) => None,
     };
     let parts = http.into_parts();
-    let stream = parts.io.into_inner().into_inner();
+    let (stream, held) = parts.io.into_inner().into_inner();
     let switched = switch.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (switched, error) {
-        (Some(switched), None) => open_tunnel(stream, parts.read_buf, switched, shared),
+        (Some(switched), None) => {
+            let early = if parts.read_buf.is_empty() {
+                held.into()
+            } else {
+                [&parts.read_buf[..], &held].concat().into()
+            };
+            open_tunnel(stream, early, switched, shared);
+        }
         (_, error) => {
             if let Some(error) = error {
                 debug!(%peer, %error, "not HTTP");
@@ -100,7 +109,7 @@ pub(super) async fn serve<T: Transport>(stream: T, client: Client, shared: &Arc<
 
 /// Runs hyper until it is done with the connection or a time limit passes.
 async fn drive<T: Transport>(
-    http: &mut http1::Connection<TokioIo<Paced<T>>, HttpService>,
+    http: &mut http1::Connection<TokioIo<Gated<T>>, HttpService>,
     pace: &Pace,
     requests: &Requests,
     shared: &Shared,
@@ -133,7 +142,12 @@ async fn drive<T: Transport>(
             match mark.phase() {
                 Phase::Served => {}
                 Phase::Head => timer.as_mut().reset(Instant::now() + limits.now().header),
-                Phase::Idle => timer.as_mut().reset(Instant::now() + limits.now().keep_alive),
+                Phase::Idle => {
+                    timer.as_mut().reset(Instant::now() + limits.now().keep_alive);
+                    if pace.take_keeps() {
+                        cx.waker().wake_by_ref();
+                    }
+                }
                 Phase::Answered => {
                     moves = pace.moves();
                     timer.as_mut().reset(Instant::now() + limits.now().stall);
@@ -147,12 +161,14 @@ async fn drive<T: Transport>(
             return Poll::Pending;
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if mark.phase() != Phase::Answered || pace.moves() == moves {
+            let timeouts = limits.now();
+            // A look at each end of a time rather than a timer that is set with every write.
+            let moved = pace.moves().wrapping_sub(std::mem::replace(&mut moves, pace.moves()));
+            let due = if pace.is_blocked() { timeouts.least_in_a_stall() } else { 1 };
+            if mark.phase() != Phase::Answered || u64::from(moved) < due {
                 return Poll::Ready(End::TimedOut);
             }
-            // A look at each end of a time rather than a timer that is set with every write.
-            moves = pace.moves();
-            timer.as_mut().reset(Instant::now() + limits.now().stall);
+            timer.as_mut().reset(Instant::now() + timeouts.stall);
         }
         Poll::Pending
     })
@@ -192,9 +208,14 @@ impl hyper::service::Service<Request<Incoming>> for HttpService {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let turn = self.pace.begin();
+        if headers::is_websocket_request(&request) {
+            self.pace.hold(true);
+        }
+        let pace = self.pace.clone();
         let (requests, switch) = (self.requests.clone(), self.switch.clone());
         Box::pin(async move {
             let response = requests.answer(request.map(Content::from), &switch).await?;
+            pace.hold(response.status() == StatusCode::SWITCHING_PROTOCOLS);
             turn.answer();
             Ok(response.map(|body| body.during(turn)))
         })
