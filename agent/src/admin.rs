@@ -25,6 +25,7 @@ use crate::{
     metrics::Metrics,
     operator::{self, ActsReply},
     peaks::ScraperId,
+    sources,
     state::{State, lock},
 };
 
@@ -49,6 +50,7 @@ pub fn pages(state: Arc<State>) -> std::io::Result<Router> {
         .route("/api/events", get(events))
         .route("/api/host", get(host))
         .route("/api/acts", get(acts))
+        .route("/api/sources", get(top_sources))
         .fallback(not_found)
         .with_state(admin);
     Ok(router)
@@ -60,7 +62,7 @@ pub async fn serve(listener: TcpListener, pages: Router) -> std::io::Result<()> 
 }
 
 async fn index() -> &'static str {
-    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/events\n/api/host\n/api/acts\n"
+    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/events\n/api/host\n/api/sources\n/api/acts\n"
 }
 
 async fn scrape(
@@ -150,6 +152,38 @@ async fn no_acts() -> Response {
         StatusCode::FORBIDDEN,
         "this address is for reading only: acts are taken on the agent's Unix socket (agent.socket)",
     )
+}
+
+#[derive(Deserialize)]
+struct SourcesQuery {
+    /// How many; default 20, at most 10,000.
+    top: Option<usize>,
+    /// Only of this zone.
+    zone: Option<String>,
+}
+
+const DEFAULT_TOP: usize = 20;
+const MOST_TOP: usize = 10_000;
+
+async fn top_sources(Shared(admin): Shared<Admin>, Query(query): Query<SourcesQuery>) -> Response {
+    blocking(move || {
+        let state = &admin.state;
+        let slot = match query.zone {
+            None => None,
+            Some(name) => match state.slot_of(&name) {
+                Some(slot) => Some(slot),
+                None => return problem(StatusCode::NOT_FOUND, &format!("no zone is called `{name}`")),
+            },
+        };
+        match sources::busiest(state, slot, query.top.unwrap_or(DEFAULT_TOP).min(MOST_TOP)) {
+            Ok(reply) => Json(reply).into_response(),
+            Err(error) => {
+                let why = format!("{:#}", anyhow::Error::from(error));
+                problem(StatusCode::INTERNAL_SERVER_ERROR, &why)
+            }
+        }
+    })
+    .await
 }
 
 async fn not_found() -> Response {

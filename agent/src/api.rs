@@ -38,6 +38,10 @@ pub struct ZoneRecord {
     pub guideline_ratio: f64,
     /// The zone's number in the kernel.
     pub slot: u32,
+    /// The `SO_MARK` by which another proxy says that a socket is the zone's; absent if marks are off.
+    pub mark: Option<u32>,
+    /// Likewise for a WebSocket of the zone.
+    pub websocket_mark: Option<u32>,
     pub admitted_total: u64,
     /// Refused because of a cap or a block.
     pub refused_total: u64,
@@ -141,6 +145,8 @@ pub struct AuditReply {
     pub untracked_sockets: u64,
     /// Sum of all differences between counts and list.
     pub drift_sockets: u64,
+    /// Likewise between the counts of sources and the list.
+    pub source_drift_sockets: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -155,4 +161,31 @@ pub struct MapReply {
     pub map: String,
     pub entries: u64,
     pub capacity: u64,
+}
+
+/// `GET /api/sources`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SourcesReply {
+    /// The zone whose sources these are; absent for those of the whole host.
+    pub zone: Option<String>,
+    /// Source prefixes with live sockets, those that are not in `top` included.
+    pub sources: u64,
+    /// Their live sockets.
+    pub sockets: u64,
+    /// Of a zone: live sockets that no source counts.
+    pub uncounted: Option<u64>,
+    /// Prefixes that the kernel's table has room for.
+    pub capacity: u32,
+    /// Busiest first.
+    pub top: Vec<SourceRecord>,
+}
+
+/// One source prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// `192.0.2.7/32`
+    pub source: String,
+    pub sockets: u64,
+    /// Live WebSockets among them; only where the sources of a zone are asked for.
+    pub websockets: Option<u64>,
 }

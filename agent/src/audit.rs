@@ -9,6 +9,8 @@
 //! with a grace period in between (so that no program can have been half-way all the time), and none of its sockets is one
 //! that the list need not show.
 
+mod sources;
+
 use std::{
     collections::{HashMap, HashSet},
     time::SystemTime,
@@ -17,11 +19,14 @@ use std::{
 use aya::maps::MapData;
 use weir_common::{
     listener::{ANY_V4, ANY_V6, ListenerKey, is_mapped},
-    socket::{ADMITTED, COUNTED, DEAD},
+    socket::{ADMITTED, COUNTED, DEAD, SOURCED},
     zone::ZoneUsage,
 };
 
-use crate::kernel::{KernelError, SocketSeen, ZoneMemory, list_sockets, rcu_grace_period};
+use crate::kernel::{
+    KernelError, SocketSeen, SourceTable, ZoneMemory, correct_source, list_sockets, rcu_grace_period,
+};
+use sources::SourceDrift;
 
 /// Passes over the socket list before drift is believed.
 const PASSES: usize = 4;
@@ -37,11 +42,18 @@ pub struct Report {
     pub untracked: u64,
     /// Slots whose counts differ from the list.
     pub drifts: Vec<Drift>,
+    /// Sources whose counts differ from it.
+    pub source_drifts: Vec<SourceDrift>,
     /// Of these, how many were set right.
     pub repaired: usize,
 }
 
 impl Report {
+    /// Sum of all differences of sources; 0 likewise.
+    pub fn source_drift(&self) -> u64 {
+        self.source_drifts.iter().map(|drift| drift.sockets.unsigned_abs()).sum()
+    }
+
     /// Sum of all differences, in sockets and WebSockets; 0 in a world without faults.
     pub fn drift(&self) -> u64 {
         self.drifts.iter().map(|drift| drift.sockets.unsigned_abs() + drift.websockets.unsigned_abs()).sum()
@@ -69,28 +81,39 @@ struct Seen {
 /// Compares, and repairs what is proved. `listeners` are our listening addresses.
 pub fn audit(
     memory: &ZoneMemory,
+    sources: &SourceTable,
     tags: &MapData,
     slots: &[u32],
     listeners: &HashSet<ListenerKey>,
 ) -> Result<Report, KernelError> {
     let mut report = Report::default();
-    let (mut suspects, totals) = pass(memory, tags, slots, listeners)?;
+    let look = || pass(memory, sources, tags, slots, listeners);
+    let (mut suspects, mut of_sources, totals) = look()?;
     (report.sockets, report.untracked) = totals;
     let mut proved = true;
     for _ in 1..PASSES {
-        if suspects.is_empty() {
+        if suspects.is_empty() && of_sources.drifts.is_empty() {
             break;
         }
         // Without a grace period a program may be half-way in both passes: drift is told then, and not repaired.
         proved &= rcu_grace_period().is_ok();
-        let (again, totals) = pass(memory, tags, slots, listeners)?;
+        let (again, sources_again, totals) = look()?;
         (report.sockets, report.untracked) = totals;
         suspects = confirm(suspects, again);
+        of_sources.drifts = sources::confirm(of_sources.drifts, sources_again.drifts);
     }
     report.drifts = suspects;
+    report.source_drifts = of_sources.drifts;
     for drift in report.drifts.iter().filter(|drift| drift.exact && proved) {
         memory.correct(drift.slot, -drift.sockets, -drift.websockets);
         report.repaired += 1;
+    }
+    for drift in report.source_drifts.iter().filter(|drift| drift.exact && proved) {
+        correct_source(drift.key, -drift.sockets)?;
+        report.repaired += 1;
+    }
+    for key in of_sources.idle {
+        correct_source(key, 0)?;
     }
     report.at = Some(SystemTime::now());
     Ok(report)
@@ -112,10 +135,12 @@ type Totals = (u64, u64);
 
 fn pass(
     memory: &ZoneMemory,
+    sources: &SourceTable,
     tags: &MapData,
     slots: &[u32],
     listeners: &HashSet<ListenerKey>,
-) -> Result<(Vec<Drift>, Totals), KernelError> {
+) -> Result<(Vec<Drift>, sources::Found, Totals), KernelError> {
+    let mut sources = sources::Pass::begin(sources)?;
     let before: Vec<ZoneUsage> = slots.iter().map(|slot| memory.usage(*slot)).collect();
     let mut seen: HashMap<u32, Seen> = HashMap::new();
     let (mut sockets, mut untracked) = (0, 0);
@@ -125,6 +150,9 @@ fn pass(
             let seen = seen.entry(tag.slot).or_default();
             seen.sockets += 1;
             seen.websockets += u64::from(tag.flags & ADMITTED != 0);
+            if tag.flags & SOURCED != 0 {
+                sources.see(tag.source, socket.id);
+            }
         }
         // On its way out.
         Some(tag) if tag.flags & DEAD != 0 => {}
@@ -139,7 +167,7 @@ fn pass(
             compare(*slot, &before, &after, seen.get(slot).copied().unwrap_or_default())
         })
         .collect();
-    Ok((drifts, (sockets, untracked)))
+    Ok((drifts, sources.end()?, (sockets, untracked)))
 }
 
 /// The difference of a slot, if its count is outside of what the list allows.

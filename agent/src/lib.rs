@@ -8,24 +8,29 @@
 mod admin;
 mod api;
 mod audit;
+mod doomed;
 mod events;
 pub mod gate;
 mod host;
 mod kernel;
 mod ledger;
+mod marks;
 mod metrics;
 mod operator;
 mod peaks;
 mod run;
+mod sources;
 mod state;
 mod zones;
 
 pub use api::{
-    EventRecord, EventsReply, HostReply, XdpInterfaceReply, XdpPackets, XdpReply, ZoneRecord, ZonesReply,
+    EventRecord, EventsReply, HostReply, SourceRecord, SourcesReply, XdpInterfaceReply, XdpPackets, XdpReply,
+    ZoneRecord, ZonesReply,
 };
 pub use host::{Finding, check_host};
 pub use kernel::{KernelError, unload};
 pub use ledger::{LedgerError, Reader as LedgerReader};
+pub use marks::{MarkCollision, Marks, ZoneMarks};
 pub use operator::{ActRecord, ActReply, ActRequest, ActsReply, act_record};
 pub use run::{AgentError, run};
 pub use zones::{ZoneTableError, check_keys};

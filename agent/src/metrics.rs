@@ -262,6 +262,16 @@ impl KernelCollector {
                 report.drift() as f64,
             ),
             single_gauge(
+                "weir_source_drift_sockets",
+                "Likewise of the counts of sources.",
+                report.source_drift() as f64,
+            ),
+            single_counter(
+                "weir_ended_sockets_total",
+                "Sockets above a cap, of servers that cannot be told so, that the agent ended.",
+                state.ended_total.load(Relaxed),
+            ),
+            single_gauge(
                 "weir_audit_untracked_sockets",
                 "Sockets of our listeners that are in no count: accepted before the agent came.",
                 report.untracked as f64,

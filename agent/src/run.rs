@@ -23,17 +23,18 @@ use tokio::{
 };
 use weir_common::{
     host::HostPolicy,
-    listener::Listener,
+    listener::{Listener, WEBSOCKETS},
     zone::{UNATTRIBUTED, UNCAPPED, ZoneKey},
 };
-use weir_config::{Config, KernelLog};
+use weir_config::{Config, Counts, KernelLog};
 
 use crate::{
-    admin, audit,
+    admin, audit, doomed,
     events::EventLog,
     gate::{self, Standing},
     kernel::{Kernel, KernelError, LinkNews, Settings, listener_key},
     ledger::Ledger,
+    marks::{MarkCollision, Marks},
     operator::{self, Hand, Now, socket},
     peaks::Peaks,
     state::{Reloads, State, lock},
@@ -49,6 +50,8 @@ pub enum AgentError {
     Kernel(#[from] KernelError),
     #[error(transparent)]
     Zones(#[from] ZoneTableError),
+    #[error(transparent)]
+    Marks(#[from] MarkCollision),
     #[error("no user is called `{user}`: create it, or change {key}")]
     User { user: String, key: &'static str },
     #[error("the admin server ended")]
@@ -149,11 +152,13 @@ fn start(config: &Config) -> Result<State, AgentError> {
     let mut hand = in_force.map_or_else(|_| Hand::default(), |in_force| Hand::new(in_force, Now::read()));
     // Zones that come with the configuration come with their leases.
     hand.enforce(&mut zones, &kernel.zones, Now::read());
-    let listeners = listening(config);
-    kernel.tables.check_room(&uids, listeners.len())?;
+    let marks = marks(config)?;
+    kernel.tables.check_room(&uids, listener_count(config))?;
     gate::check_room(&kernel.gate, &config.xdp.allow, &config.xdp.deny)?;
     gate::configure(&mut kernel.gate, &config.xdp.allow, &config.xdp.deny)?;
     let changes = zones.apply(&config.zones, &kernel.zones, &mut kernel.tables)?;
+    let listeners = listening(config, &zones);
+    kernel.tables.set_marks(&marks.as_ref().map(Marks::keys).unwrap_or_default())?;
     kernel.policy.set(&host_policy(config));
     kernel.tables.set_uids(&uids)?;
     kernel.tables.set_listeners(&listeners)?;
@@ -185,6 +190,7 @@ fn start(config: &Config) -> Result<State, AgentError> {
         instance: config.instance.to_string(),
         memory: Arc::clone(&kernel.zones),
         host: Arc::clone(&kernel.host),
+        sources: Arc::clone(&kernel.sources),
         tags: Arc::clone(&kernel.tags),
         peaks: Mutex::new(Peaks::new(kernel.zones.slots(), Instant::now())),
         standing: Mutex::new(standing),
@@ -196,6 +202,8 @@ fn start(config: &Config) -> Result<State, AgentError> {
         repairs_total: 0.into(),
         reloads,
         ready: false.into(),
+        marks: Mutex::new(marks),
+        ended_total: 0.into(),
         listeners: Mutex::new(listeners.iter().map(|(address, _)| listener_key(address)).collect()),
         hand: Mutex::new(hand),
         operators: Mutex::new(config.agent.operators.clone()),
@@ -205,18 +213,36 @@ fn start(config: &Config) -> Result<State, AgentError> {
 }
 
 /// Addresses whose sockets are followed from birth, and what becomes of these.
-fn listening(config: &Config) -> Vec<(SocketAddr, Listener)> {
-    let source_cap = config.proxy.source_cap.unwrap_or(UNCAPPED);
-    let ours = Listener { slot: UNATTRIBUTED, flags: 0, source_cap };
-    config.proxy.http.iter().chain(&config.proxy.https).map(|address| (*address, ours)).collect()
+fn listening(config: &Config, zones: &ZoneTable) -> Vec<(SocketAddr, Listener)> {
+    let listener =
+        |slot, flags, cap: Option<u64>| Listener { slot, flags, source_cap: cap.unwrap_or(UNCAPPED) };
+    let ours = listener(UNATTRIBUTED, 0, config.proxy.source_cap);
+    let proxy = config.proxy.http.iter().chain(&config.proxy.https).map(|address| (*address, ours));
+    let foreign = config.listeners.iter().filter_map(|foreign| {
+        let slot = match &foreign.zone {
+            Some(zone) => zones.by_key(ZoneKey::of(zone.as_str()))?.slot,
+            None => UNATTRIBUTED,
+        };
+        let flags = if foreign.counts == Counts::Websockets { WEBSOCKETS } else { 0 };
+        Some((foreign.address, listener(slot, flags, foreign.source_cap)))
+    });
+    proxy.chain(foreign).collect()
+}
+
+fn listener_count(config: &Config) -> usize {
+    config.proxy.http.len() + config.proxy.https.len() + config.listeners.len()
+}
+
+fn marks(config: &Config) -> Result<Option<Marks>, MarkCollision> {
+    config.agent.marks.map(|range| Marks::new(range, &config.zones)).transpose()
 }
 
 fn host_policy(config: &Config) -> HostPolicy {
     HostPolicy {
         source_v4_len: config.agent.source_prefix_v4.into(),
         source_v6_len: config.agent.source_prefix_v6.into(),
-        mark_mask: 0,
-        mark_base: 0,
+        mark_mask: config.agent.marks.map_or(0, |range| range.mask.into()),
+        mark_base: config.agent.marks.map_or(0, |range| range.base.into()),
         agent_uid: geteuid().as_raw().into(),
         reserved: [0; 11],
     }
@@ -261,11 +287,11 @@ fn take_over(state: &State, current: Config, config: Config) -> Config {
 
 fn apply(state: &State, current: &Config, config: &Config) -> Result<String, AgentError> {
     let uids = tagging_uids(config)?;
-    let listeners = listening(config);
+    let marks = marks(config)?;
     let mut zones = lock(&state.zones);
     let mut kernel = lock(&state.kernel);
     // All that can be refused is refused before anything changes.
-    kernel.tables.check_room(&uids, listeners.len())?;
+    kernel.tables.check_room(&uids, listener_count(config))?;
     gate::check_room(&kernel.gate, &config.xdp.allow, &config.xdp.deny)?;
     gate::configure(&mut kernel.gate, &config.xdp.allow, &config.xdp.deny)?;
     let changes = match zones.apply(&config.zones, &state.memory, &mut kernel.tables) {
@@ -275,6 +301,8 @@ fn apply(state: &State, current: &Config, config: &Config) -> Result<String, Age
             return Err(error.into());
         }
     };
+    let listeners = listening(config, &zones);
+    kernel.tables.set_marks(&marks.as_ref().map(Marks::keys).unwrap_or_default())?;
     kernel.policy.set(&host_policy(config));
     kernel.gate.set_policy(&gate::policy(&config.xdp));
     kernel.tables.set_uids(&uids)?;
@@ -282,6 +310,7 @@ fn apply(state: &State, current: &Config, config: &Config) -> Result<String, Age
     *lock(&state.listeners) = listeners.iter().map(|(address, _)| listener_key(address)).collect();
     drop((zones, kernel));
     lock(&state.standing).want(&config.xdp.interfaces, &mut lock(&state.kernel));
+    *lock(&state.marks) = marks;
     state.forget_peaks(&changes.freed);
     Ok(format!("zones: {} added, {} changed, {} removed", changes.added, changes.changed, changes.removed))
 }
@@ -335,6 +364,10 @@ async fn read_ledger(state: &State) {
 fn every_second(state: &State) {
     operator::enforce(state, Now::read());
     state.look();
+    // Events come once a second and zone; this ends the others, and those that an earlier agent left.
+    if state.host.doomed() > 0 {
+        doomed::end(state);
+    }
     let freed = lock(&state.zones).reap(&state.memory);
     state.forget_peaks(&freed);
     let mut kernel = lock(&state.kernel);
@@ -385,6 +418,11 @@ async fn follow_events(state: Arc<State>) -> Result<(), AgentError> {
             let zone = state.zone_name(ZoneKey::from_raw(event.zone_key));
             lock(&state.events).kernel(&event, zone);
         }
+        if state.host.doomed() > 0 {
+            let task = Arc::clone(&state);
+            // Its own failure is told where it happens.
+            let _ = tokio::task::spawn_blocking(move || doomed::end(&task)).await;
+        }
     }
 }
 
@@ -409,13 +447,17 @@ async fn audit_forever(state: Arc<State>, every: Duration) {
 fn audit_once(state: &State) -> Result<(), KernelError> {
     let slots: Vec<u32> = lock(&state.zones).slots().collect();
     let listeners = lock(&state.listeners).clone();
-    let report = audit::audit(&state.memory, &state.tags, &slots, &listeners)?;
+    let report = audit::audit(&state.memory, &state.sources, &state.tags, &slots, &listeners)?;
     state.audits_total.fetch_add(1, Relaxed);
     state.repairs_total.fetch_add(report.repaired as u64, Relaxed);
     if report.drift() > 0 {
         tracing::error!(drifts = ?report.drifts, repaired = report.repaired, "counts differ from the kernel's socket list");
         lock(&state.events)
             .agent("drift", format!("{} sockets off, {} zones set right", report.drift(), report.repaired));
+    }
+    if report.source_drift() > 0 {
+        tracing::error!(drifts = ?report.source_drifts, "counts of sources differ from the kernel's socket list");
+        lock(&state.events).agent("drift", format!("{} sockets of sources off", report.source_drift()));
     }
     if report.untracked > 0 {
         tracing::warn!(

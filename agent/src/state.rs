@@ -24,8 +24,9 @@ use crate::{
     audit::Report,
     events::EventLog,
     gate::Standing,
-    kernel::{HostMemory, Kernel, ZoneMemory, at_least_zero},
+    kernel::{HostMemory, Kernel, SourceTable, ZoneMemory, at_least_zero},
     ledger::Ledger,
+    marks::Marks,
     operator::Hand,
     peaks::Peaks,
     zones::{Entry, ZoneTable},
@@ -36,6 +37,7 @@ pub struct State {
     pub instance: String,
     pub memory: Arc<ZoneMemory>,
     pub host: Arc<HostMemory>,
+    pub sources: Arc<SourceTable>,
     pub tags: Arc<MapData>,
     pub zones: Mutex<ZoneTable>,
     pub standing: Mutex<Standing>,
@@ -45,9 +47,13 @@ pub struct State {
     pub audit: Mutex<Report>,
     pub audits_total: AtomicU64,
     pub repairs_total: AtomicU64,
+    /// Sockets above a cap that this agent ended.
+    pub ended_total: AtomicU64,
     pub reloads: Reloads,
     /// Programs are in force and the first audit is over.
     pub ready: AtomicBool,
+    /// By which numbers other proxies speak of zones.
+    pub marks: Mutex<Option<Marks>>,
     /// Our listening addresses, as the kernel sees them.
     pub listeners: Mutex<HashSet<ListenerKey>>,
     /// Leases that people gave.
@@ -105,16 +111,22 @@ impl State {
             .map_or_else(|| format!("unnamed-{:016x}", key.to_raw()), |entry| entry.name.to_string())
     }
 
+    /// The slot of the zone of this name, draining or not.
+    pub fn slot_of(&self, name: &str) -> Option<u32> {
+        lock(&self.zones).entries().into_iter().find(|entry| &*entry.name == name).map(|entry| entry.slot)
+    }
+
     /// Every zone with its numbers; only those whose name holds `filter`, if there is one.
     pub fn zones_reply(&self, filter: Option<&str>) -> ZonesReply {
         self.look();
         let zones = lock(&self.zones);
         let peaks = lock(&self.peaks);
+        let marks = lock(&self.marks);
         let records = zones
             .entries()
             .into_iter()
             .filter(|entry| filter.is_none_or(|filter| entry.name.contains(filter)))
-            .map(|entry| zone_record(entry, &self.memory.usage(entry.slot), &peaks))
+            .map(|entry| zone_record(entry, &self.memory.usage(entry.slot), &peaks, marks.as_ref()))
             .collect();
         ZonesReply {
             instance: self.instance.clone(),
@@ -176,7 +188,9 @@ pub fn packets(kernel: &Kernel) -> Vec<XdpPackets> {
     rows
 }
 
-fn zone_record(entry: &Entry, usage: &ZoneUsage, peaks: &Peaks) -> ZoneRecord {
+fn zone_record(entry: &Entry, usage: &ZoneUsage, peaks: &Peaks, marks: Option<&Marks>) -> ZoneRecord {
+    // A draining zone is found by no mark any more.
+    let marks = marks.filter(|_| !entry.draining).and_then(|marks| marks.of(&entry.name));
     let websockets = at_least_zero(usage.websockets);
     ZoneRecord {
         zone: entry.name.to_string(),
@@ -191,6 +205,8 @@ fn zone_record(entry: &Entry, usage: &ZoneUsage, peaks: &Peaks) -> ZoneRecord {
         abuse_cap: entry.abuse_cap,
         guideline_ratio: websockets as f64 / entry.guideline as f64,
         slot: entry.slot,
+        mark: marks.map(|marks| marks.socket),
+        websocket_mark: marks.map(|marks| marks.websocket),
         admitted_total: usage.admitted_total,
         refused_total: Refusal::ALL
             .iter()
@@ -224,5 +240,6 @@ fn audit_reply(report: &Report) -> AuditReply {
         sockets: report.sockets,
         untracked_sockets: report.untracked,
         drift_sockets: report.drift(),
+        source_drift_sockets: report.source_drift(),
     }
 }

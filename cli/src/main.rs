@@ -20,6 +20,7 @@ mod run;
 mod settings;
 mod signals;
 mod simulate;
+mod sources;
 mod supervisor;
 mod table;
 mod text;
@@ -63,6 +64,7 @@ enum Command {
     Zone(hand::zone::ZoneArgs),
     Kill(hand::kill::KillArgs),
     Ledger(hand::ledger::LedgerArgs),
+    Sources(sources::SourcesArgs),
     Simulate(simulate::SimulateArgs),
 }
 
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Proxy(args) => proxy::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Zones(args) => zones::run(&args),
+        Command::Sources(args) => sources::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Acts(args) => hand::acts::run(&args),
         Command::Deny(args) => hand::deny::run(args),

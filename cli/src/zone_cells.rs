@@ -59,6 +59,8 @@ pub mod tests {
             abuse_cap: 1000,
             guideline_ratio: live as f64 / 100.0,
             slot: 1,
+            mark: None,
+            websocket_mark: None,
             admitted_total: live + 5,
             refused_total: refused,
             refused: Default::default(),

@@ -1,5 +1,7 @@
 //! `weir zones`.
 
+mod marks;
+
 use std::{
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
@@ -40,12 +42,22 @@ pub struct ZonesArgs {
     /// Print the agent's reply (GET /api/zones) as it is.
     #[arg(long)]
     json: bool,
+    /// Print the numbers by which another proxy says with SO_MARK which zone a socket is of.
+    #[arg(long, conflicts_with = "json")]
+    marks: bool,
+    /// As a map file for HAProxy: host, mark.
+    #[arg(long, requires = "marks")]
+    haproxy_map: bool,
+    /// As rules for HAProxy below 3.0, which takes no mark from a map.
+    #[arg(long, requires = "marks", conflicts_with = "haproxy_map")]
+    haproxy_rules: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   weir zones
   weir zones --search shop --admin http://edge1:9464
+  weir zones --marks --haproxy-map > /etc/haproxy/weir.map
   weir zones --json | jq '.zones[] | select(.guideline_ratio > 1) | .zone'";
 
 /// The agent's address if neither an option nor a configuration names one.
@@ -66,6 +78,10 @@ pub fn run(args: &ZonesArgs) -> anyhow::Result<ExitCode> {
         .context("cannot start the runtime")?;
     let body: Bytes = runtime.block_on(admin.body(&path))?;
     let reply: ZonesReply = admin.read(&path, &body)?;
+    if args.marks {
+        output::to_stdout(&marks::print(&reply, args)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let text = if args.json {
         String::from_utf8_lossy(&body).trim_end().to_owned() + "\n"
     } else {
@@ -76,7 +92,7 @@ pub fn run(args: &ZonesArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The agent's address by a configuration, or by default if there is none.
-fn configured(path: Option<&Path>) -> anyhow::Result<Admin> {
+pub(crate) fn configured(path: Option<&Path>) -> anyhow::Result<Admin> {
     let default = Path::new(DEFAULT_FILE);
     match path {
         None if !default.exists() => Admin::parse(DEFAULT_ADMIN).map_err(anyhow::Error::msg),
@@ -85,7 +101,7 @@ fn configured(path: Option<&Path>) -> anyhow::Result<Admin> {
 }
 
 /// For a query (RFC 3986, 2.1): all but unreserved characters as `%XX`.
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),

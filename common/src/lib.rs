@@ -12,6 +12,7 @@ pub mod event;
 pub mod gate;
 pub mod host;
 pub mod listener;
+pub mod mark;
 pub mod names;
 pub mod packet;
 pub mod reason;

@@ -18,6 +18,8 @@ pub const MAP_HOST: &str = "WEIR_HOST";
 pub const MAP_HOST_POLICY: &str = "WEIR_HOSTPOLICY";
 /// `SourceKey` -> `SourceUsage`, hash.
 pub const MAP_SOURCES: &str = "WEIR_SOURCES";
+/// Number of a zone in a `SO_MARK` -> zone key, hash.
+pub const MAP_MARKS: &str = "WEIR_MARKS";
 /// `Event`s, ring buffer.
 pub const MAP_EVENTS: &str = "WEIR_EVENTS";
 
@@ -35,7 +37,7 @@ pub const MAP_GATE_COUNTS: &str = "WEIR_GATE_CNT";
 pub const MAP_DROPS: &str = "WEIR_DROPS";
 
 /// All maps that are pinned, and so outlive the agent.
-pub const PINNED_MAPS: [&str; 16] = [
+pub const PINNED_MAPS: [&str; 17] = [
     MAP_ZONE_SLOTS,
     MAP_ZONE_POLICY,
     MAP_ZONE_USAGE,
@@ -45,6 +47,7 @@ pub const PINNED_MAPS: [&str; 16] = [
     MAP_HOST,
     MAP_HOST_POLICY,
     MAP_SOURCES,
+    MAP_MARKS,
     MAP_EVENTS,
     MAP_ALLOW,
     MAP_DENY,

@@ -11,7 +11,7 @@ use weir_common::{
     names,
     reason::{CLOSES, Close, REFUSALS, Refusal},
     socket::{self, SocketTag},
-    sockopt::Op,
+    sockopt::{Op, SourceCorrection},
     source::{self, SourceKey, SourceUsage},
     verdict::{FIRST_DROP, OUTCOMES, Outcome, Rule, ZONE_DROPS},
     zone::{FLAG_BLOCKED, FLAG_LEASED, ZoneKey, ZoneLeases, ZonePolicy, ZoneUsage},
@@ -38,6 +38,7 @@ fn structs_have_the_layout_of_abi_version_3() {
         guideline_event_ns @ 88, dropped @ 96, refused @ 128, closed @ 256);
     layout!(SocketTag, size 32, align 4, slot @ 0, flags @ 4, source @ 8, source_ordinal @ 28);
     layout!(SourceKey, size 20, align 4, address @ 0, prefix_len @ 16);
+    layout!(SourceCorrection, size 32, align 8, key @ 0, reserved @ 20, add @ 24);
     layout!(SourceUsage, size 32, align 8, joined_total @ 0, left_total @ 8, row @ 16, live @ 24);
     layout!(ListenerKey, size 20, align 4, address @ 0, port @ 16);
     layout!(Listener, size 16, align 8, slot @ 0, flags @ 4, source_cap @ 8);
@@ -189,10 +190,10 @@ fn listener_addresses_are_ipv6() {
 
 #[test]
 fn operations_have_fixed_numbers() {
-    for op in [Op::Probe, Op::Attribute, Op::Admit, Op::Release] {
+    for op in [Op::Probe, Op::Attribute, Op::Admit, Op::Release, Op::CorrectSource] {
         assert_eq!(Op::from_raw(op as i32), Some(op));
     }
-    assert_eq!(Op::from_raw(4), None);
+    assert_eq!(Op::from_raw(5), None);
     assert_eq!(Op::from_raw(-1), None);
     assert_eq!(weir_common::sockopt::LEVEL.to_be_bytes(), *b"WEIR");
 }
@@ -224,4 +225,22 @@ fn a_closed_row_counts_nothing() {
     assert_eq!(SourceUsage::live(source::CLOSED), 0);
     assert_eq!(SourceUsage::live(7), 7);
     assert_eq!(SourceUsage::live(0_u64.wrapping_sub(1)), 0, "a count below 0 is told as 0");
+}
+
+#[test]
+fn a_mark_is_a_zones_number_and_a_flag_in_the_configured_range() {
+    use weir_common::mark::{Marked, number_of, read, websocket_flag};
+    let (mask, base) = (0xff00_0000, 0x5700_0000);
+    assert_eq!(websocket_flag(mask), 0x0080_0000);
+    assert_eq!(read(0x5700_002a, mask, base), Some(Marked { number: 42, is_websocket: false }));
+    assert_eq!(read(0x5780_002a, mask, base), Some(Marked { number: 42, is_websocket: true }));
+    assert_eq!(read(0x5800_002a, mask, base), None, "somebody else's mark");
+    assert_eq!(read(0, mask, base), None);
+    assert_eq!(read(0x5700_002a, 0, 0), None, "without a mask no mark is weir's");
+    for name in ["a.test", "b.test", "example.com"] {
+        let number = number_of(ZoneKey::of(name), mask);
+        assert!((1..0x0080_0000).contains(&number), "{number:#x}");
+        assert_eq!(read(base | number, mask, base), Some(Marked { number, is_websocket: false }));
+    }
+    assert_eq!(number_of(ZoneKey::of("a.test"), mask), number_of(ZoneKey::of("a.test"), mask));
 }

@@ -6,6 +6,7 @@
 mod access_log;
 mod agent;
 mod firewall;
+mod foreign;
 mod listeners;
 mod networks;
 mod origin;
@@ -100,7 +101,7 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
 
     let instance = instance(&root);
     let proxy_section = root.section("proxy", &PROXY);
-    let proxy = proxy::read(&proxy_section, &mut listeners);
+    let proxy = proxy::read(&proxy_section, &mut listeners, root.get("listeners").is_some());
     let agent_section = root.section("agent", &AGENT);
     let agent = agent::read(&agent_section, &instance, &mut listeners);
     let xdp = xdp::read(&root.section("xdp", &XDP));
@@ -124,9 +125,11 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
     }
     let zones = zones.finish();
     sources.extend(certificates(&proxy, &zones));
+    let dedicated = foreign::listeners(&root, &mut listeners, &zones);
+    foreign::check_numbers(&agent_section, agent.marks, &zones);
     let plans = plans.into_values().map(|plan| (plan.name.clone(), (*plan).clone())).collect();
     sources.extend(lists.into_paths());
-    Some(Config { instance, proxy, firewall, agent, xdp, plans, zones, sources })
+    Some(Config { instance, proxy, firewall, agent, xdp, listeners: dedicated, plans, zones, sources })
 }
 
 /// The files of all certificates, each once: many zones may share a pair.

@@ -22,9 +22,10 @@ pub use error::{ConfigError, Fault};
 pub use host::normalise_host;
 pub use index::HostIndex;
 pub use model::{
-    AccessAction, AccessLog, AccessRule, Accounting, Agent, CloseCode, Config, CustomAction, CustomRule,
-    Firewall, ForwardedHeaders, HostFirewall, HostPattern, InstanceName, KernelLog, LimitKey, LogFormat,
-    LogTo, OnError, Operator, Origin, OriginScheme, OriginTls, Origins, Plan, PlanName, Proxy, RateLimit,
-    RuleId, SynRate, Timeouts, Tls, TlsVersion, Xdp, XdpInterface, XdpMode, XdpRule, Zone, ZoneName,
+    AccessAction, AccessLog, AccessRule, Accounting, Agent, CloseCode, Config, Counts, CustomAction,
+    CustomRule, Firewall, ForeignListener, ForwardedHeaders, HostFirewall, HostPattern, InstanceName,
+    KernelLog, LimitKey, LogFormat, LogTo, MarkRange, OnError, Operator, Origin, OriginScheme, OriginTls,
+    Origins, Plan, PlanName, Proxy, RateLimit, RuleId, SynRate, Timeouts, Tls, TlsVersion, Xdp, XdpInterface,
+    XdpMode, XdpRule, Zone, ZoneName,
 };
 pub use watch::{Watch, WatchError, watch};

@@ -2,10 +2,13 @@
 
 mod access_log;
 mod firewall;
+mod foreign;
 mod origins;
 mod timeouts;
 mod tls;
 mod xdp;
+
+pub use foreign::{Counts, ForeignListener, MarkRange};
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -29,6 +32,8 @@ pub struct Config {
     pub firewall: HostFirewall,
     pub agent: Agent,
     pub xdp: Xdp,
+    /// `[[listeners]]`.
+    pub listeners: Vec<ForeignListener>,
     pub plans: BTreeMap<PlanName, Plan>,
     /// By name, each once.
     pub zones: Vec<Arc<Zone>>,
@@ -152,6 +157,8 @@ pub struct Agent {
     pub source_prefix_v4: u32,
     /// Length of the IPv6 prefixes that sockets are counted by; default 64.
     pub source_prefix_v6: u32,
+    /// The range of `SO_MARK` by which other proxies say of which zone a socket is; default none.
+    pub marks: Option<MarkRange>,
     /// Between two comparisons with the kernel's socket list; default 60 s.
     pub audit_interval: Duration,
     /// Let the kernel count the programs' runs and their time (about 30 ns a run, for every BPF program of the host); default on.
@@ -202,6 +209,8 @@ pub struct Zone {
     pub timeouts: Arc<Timeouts>,
     /// What is asked after the host's own rules.
     pub firewall: Firewall,
+    /// The zone's number in marks; default one of its name.
+    pub mark: Option<u32>,
 }
 
 /// A host that a zone answers to: lower case, without a port or a trailing dot, IDNA names in their ASCII form, an IPv6

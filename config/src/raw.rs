@@ -25,7 +25,7 @@ pub(crate) struct Keys {
 
 pub(crate) static ROOT: Keys = Keys {
     section: "the top level",
-    keys: &["instance", "zones_dir", "proxy", "firewall", "agent", "xdp", "plans", "zones"],
+    keys: &["instance", "zones_dir", "proxy", "firewall", "agent", "xdp", "listeners", "plans", "zones"],
 };
 pub(crate) static ZONE_FILE: Keys = Keys { section: "a zone file", keys: &["zones"] };
 pub(crate) static PROXY: Keys = Keys {
@@ -79,6 +79,7 @@ pub(crate) static AGENT: Keys = Keys {
         "max_sources",
         "source_prefix_v4",
         "source_prefix_v6",
+        "marks",
         "audit_interval",
         "program_stats",
         "kernel_log",
@@ -100,9 +101,13 @@ pub(crate) static ZONE: Keys = Keys {
         "tls",
         "timeouts",
         "firewall",
+        "mark",
     ],
 };
 pub(crate) static ORIGIN_TLS: Keys = Keys { section: "origin_tls", keys: &["ca", "server_name"] };
+pub(crate) static LISTENER: Keys =
+    Keys { section: "[[listeners]]", keys: &["address", "zone", "counts", "source_cap"] };
+pub(crate) static MARKS: Keys = Keys { section: "marks", keys: &["base", "mask"] };
 pub(crate) static TLS: Keys = Keys { section: "tls", keys: &["cert", "key", "ocsp"] };
 pub(crate) static TIMEOUTS: Keys = Keys {
     section: "timeouts",
@@ -138,7 +143,7 @@ pub(crate) static XDP_INTERFACE: Keys = Keys { section: "an item of interfaces",
 pub(crate) static SYN_RATE: Keys = Keys { section: "syn_rate", keys: &["per_second", "burst"] };
 
 /// All of them. A key that is found in the wrong section is looked up here.
-static ALL: [&Keys; 17] = [
+static ALL: [&Keys; 19] = [
     &ROOT,
     &PROXY,
     &ACCESS_LOG,
@@ -156,6 +161,8 @@ static ALL: [&Keys; 17] = [
     &XDP,
     &XDP_INTERFACE,
     &SYN_RATE,
+    &LISTENER,
+    &MARKS,
 ];
 
 /// A table whose keys have been checked. A section that the file lacks is an empty one.

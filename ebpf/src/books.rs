@@ -8,7 +8,8 @@
 use weir_common::{
     reason::{CLOSES, Close, REFUSALS, Refusal},
     socket::{
-        ADMITTED, COUNTED, DEAD, LOCAL_CLOSED, ORIGIN_SIDE, PEER_CLOSED, SOURCED, SocketTag, UNCONNECTED,
+        ADMITTED, COUNTED, DEAD, DOOMED, LOCAL_CLOSED, ORIGIN_SIDE, PEER_CLOSED, SOURCED, SocketTag,
+        UNCONNECTED,
     },
     verdict::{Outcome, ZONE_DROPS},
     zone::ZoneUsage,
@@ -112,6 +113,9 @@ pub fn settle(tag: *mut SocketTag, rx_bytes: u64, tx_bytes: u64) {
     if flags & SOURCED != 0 {
         sources::leave(tag);
     }
+    if flags & DOOMED != 0 {
+        spare();
+    }
     if flags & COUNTED == 0 {
         return;
     }
@@ -173,6 +177,25 @@ pub fn untracked() {
     if let Some(host) = maps::host() {
         // SAFETY: as above.
         unsafe { atomic::increment(&raw mut (*host).untracked_total) };
+    }
+}
+
+/// A socket is above a cap and nobody turns it away: the agent ends it. Returns the flag for its tag.
+#[inline(always)]
+pub fn doom() -> u32 {
+    if let Some(host) = maps::host() {
+        // SAFETY: as above.
+        unsafe { atomic::increment(&raw mut (*host).doomed) };
+    }
+    DOOMED
+}
+
+/// A doomed socket has ended.
+#[inline(always)]
+fn spare() {
+    if let Some(host) = maps::host() {
+        // SAFETY: as above.
+        unsafe { atomic::decrement(&raw mut (*host).doomed) };
     }
 }
 

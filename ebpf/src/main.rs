@@ -12,12 +12,14 @@ mod atomic;
 mod books;
 mod events;
 mod maps;
+mod marks;
 mod release;
 mod sockops;
 mod sockopt;
 mod sources;
 mod tags;
 mod xdp;
+mod zone;
 
 use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sockopt, sock_ops, xdp},

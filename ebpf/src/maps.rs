@@ -40,6 +40,8 @@ static WEIR_HOSTPOLICY: Array<HostPolicy, 1, MAPPABLE> = Array::new();
 #[btf_map]
 static WEIR_SOURCES: HashMap<SourceKey, SourceUsage, 262_144> = HashMap::new();
 #[btf_map]
+static WEIR_MARKS: HashMap<u32, u64, 16384> = HashMap::new();
+#[btf_map]
 static WEIR_EVENTS: RingBuf<Event, 262_144> = RingBuf::new();
 #[btf_map]
 static WEIR_ALLOW: LpmTrie<Address, PrefixEntry, { MAX_ALLOWED as usize }> = LpmTrie::new();
@@ -91,6 +93,15 @@ pub fn host() -> Option<*mut HostUsage> {
 #[inline(always)]
 pub fn host_policy() -> Option<*const HostPolicy> {
     WEIR_HOSTPOLICY.get_ptr(0)
+}
+
+/// The key of the zone that a mark's number is for.
+#[inline(always)]
+pub fn marked_zone(number: u32) -> Option<u64> {
+    WEIR_MARKS.get_ptr(number).map(|key| {
+        // SAFETY: one aligned load of a value that the agent replaces whole.
+        unsafe { *key }
+    })
 }
 
 /// The row of a source prefix.

@@ -14,11 +14,12 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use weir_common::{
-    listener::{ANY_V4, ANY_V6, Address, Listener, is_mapped, mapped},
-    socket::{COUNTED, LOCAL_CLOSED, OVER_SOURCE_CAP, PEER_CLOSED, SocketTag, UNCONNECTED},
+    listener::{ANY_V4, ANY_V6, Address, Listener, WEBSOCKETS, is_mapped, mapped},
+    socket::{ADMITTED, COUNTED, LOCAL_CLOSED, OVER_SOURCE_CAP, PEER_CLOSED, SocketTag, UNCONNECTED},
+    zone::UNATTRIBUTED,
 };
 
-use crate::{books, maps, sources, tags};
+use crate::{books, maps, sources, tags, zone::Zone};
 
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
@@ -42,8 +43,9 @@ fn born(ctx: &SockOpsContext) {
     }
     let Some(listener) = listener(ctx) else { return };
     // SAFETY: a listener's record is replaced whole by the agent; a program that holds an old one goes by that.
-    let (slot, source_cap) = unsafe { ((*listener).slot, (*listener).source_cap) };
-    let (Some(sk), Some(usage)) = (socket(ctx), maps::usage(slot)) else { return };
+    let (slot, listener_flags, source_cap) =
+        unsafe { ((*listener).slot, (*listener).flags, (*listener).source_cap) };
+    let Some(sk) = socket(ctx) else { return };
     let Some(tag) = tags::find_or_make(sk) else {
         books::untracked();
         return;
@@ -62,11 +64,56 @@ fn born(ctx: &SockOpsContext) {
         if u64::from((*tag).source_ordinal) > source_cap {
             flags |= OVER_SOURCE_CAP;
         }
-        (*tag).slot = slot;
+        // For `join_zone`, which looks at it.
+        (*tag).flags = flags & OVER_SOURCE_CAP;
+    }
+    let mut joined = UNATTRIBUTED;
+    if slot != UNATTRIBUTED {
+        match join_zone(tag, slot, listener_flags) {
+            Ok(admitted) => {
+                flags |= admitted;
+                joined = slot;
+            }
+            Err(()) => flags |= books::doom(),
+        }
+    }
+    if joined == UNATTRIBUTED {
+        let Some(usage) = maps::usage(UNATTRIBUTED) else { return };
+        books::join(usage);
+    }
+    // SAFETY: as above.
+    unsafe {
+        (*tag).slot = joined;
         (*tag).flags = flags;
     }
-    books::join(usage);
-    debug!(ctx, "born: port {} slot {}", ctx.local_port(), slot);
+    debug!(ctx, "born: port {} slot {}", ctx.local_port(), joined);
+}
+
+/// A socket of a dedicated listener joins its zone, if the zone has room for it. Returns the flag of a WebSocket if it counts as
+/// one.
+///
+/// It is established whatever weir says, and its server knows nothing of weir: one that is refused stays unattributed, and is
+/// doomed. So a zone's gauges do not exceed its caps, and every socket is still in some count.
+#[inline(always)]
+fn join_zone(tag: *mut SocketTag, slot: u32, listener_flags: u32) -> Result<u32, ()> {
+    let Some(zone) = Zone::of_slot(slot) else { return Err(()) };
+    let taken = zone.check_source(Some(tag)).and_then(|()| zone.check_open()).and_then(|now| {
+        zone.take_socket()?;
+        if listener_flags & WEBSOCKETS == 0 {
+            return Ok(0);
+        }
+        match zone.take_websocket(now) {
+            Ok(websockets) => {
+                zone.admitted(websockets);
+                Ok(ADMITTED)
+            }
+            Err(refusal) => {
+                books::leave(zone.usage);
+                Err(refusal)
+            }
+        }
+    });
+    taken.map_err(|refusal| zone.refuse(refusal))
 }
 
 /// The listener that accepted the socket, if it is one of ours.

@@ -1,23 +1,23 @@
 //! `cgroup/setsockopt`: what a proxy says of its sockets, checked and done in one step under the socket's lock.
 
+use core::{mem::MaybeUninit, ptr::write_volatile};
+
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_TCP_CLOSE, BPF_TCP_LISTEN, bpf_sock, bpf_sockopt},
-    helpers::{
-        bpf_get_current_uid_gid, bpf_get_netns_cookie, bpf_ktime_get_boot_ns, bpf_set_retval, bpf_tcp_sock,
-    },
+    helpers::{bpf_get_current_uid_gid, bpf_get_netns_cookie, bpf_set_retval, bpf_tcp_sock},
     programs::SockoptContext,
 };
 use aya_log_ebpf::debug;
 use weir_common::{
     ABI_VERSION,
     reason::Refusal,
-    socket::{ADMITTED, COUNTED, DEAD, ORIGIN_SIDE, OVER_SOURCE_CAP, SocketTag, UNCONNECTED},
-    sockopt::{LEVEL, Op, VALUE_LEN},
-    zone::{FLAG_BLOCKED, FLAG_LEASED, ZonePolicy, ZoneUsage},
+    socket::{ADMITTED, COUNTED, DEAD, ORIGIN_SIDE, SocketTag, UNCONNECTED},
+    sockopt::{LEVEL, Op, SourceCorrection, VALUE_LEN},
+    source::SourceKey,
 };
 
-use crate::{atomic, books, events, maps, sources, tags};
+use crate::{atomic, books, maps, marks, sources, tags, zone::Zone};
 
 const IPPROTO_TCP: u32 = 6;
 const AF_INET: u32 = 2;
@@ -30,11 +30,18 @@ const REJECT: i32 = 0;
 pub fn run(ctx: &SockoptContext) -> i32 {
     let sockopt = ctx.sockopt;
     // SAFETY: the context is the kernel's.
-    if unsafe { (*sockopt).level } != LEVEL {
+    let (level, name) = unsafe { ((*sockopt).level, (*sockopt).optname) };
+    let is_mark = level == marks::SOL_SOCKET && name == marks::SO_MARK;
+    if level != LEVEL && !is_mark {
         return PASS;
     }
     // SAFETY: as above. Sockets of another namespace are another instance's.
     if unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != maps::netns_cookie() {
+        return PASS;
+    }
+    if is_mark {
+        // Whatever weir makes of it, the mark is the kernel's to set.
+        marks::run(sockopt);
         return PASS;
     }
     match decide(sockopt) {
@@ -54,9 +61,14 @@ pub fn run(ctx: &SockoptContext) -> i32 {
 
 #[inline(always)]
 fn decide(sockopt: *mut bpf_sockopt) -> Result<(), Refusal> {
+    // SAFETY: the context is the kernel's.
+    if unsafe { (*sockopt).optname } == Op::CorrectSource as i32 {
+        return correct_source(sockopt).inspect_err(|refusal| books::refused_on_host(*refusal));
+    }
     let result = request(sockopt).and_then(|(op, value)| match op {
         Op::Probe if value == u64::from(ABI_VERSION) => Ok(None),
         Op::Probe => Err(Refusal::AbiMismatch),
+        Op::CorrectSource => Err(Refusal::UnknownOp),
         Op::Attribute | Op::Admit | Op::Release => {
             // SAFETY: the context is the kernel's.
             let sk = stream_socket(unsafe { (*sockopt).__bindgen_anon_1.sk })?;
@@ -75,7 +87,7 @@ fn decide(sockopt: *mut bpf_sockopt) -> Result<(), Refusal> {
     let done = match op {
         Op::Attribute => attribute(sk, &zone),
         Op::Admit => admit(sk, &zone),
-        Op::Release | Op::Probe => release(sk, &zone),
+        Op::Release | Op::Probe | Op::CorrectSource => release(sk, &zone),
     };
     if let Err(refusal) = done {
         zone.refuse(refusal);
@@ -103,8 +115,41 @@ fn request(sockopt: *mut bpf_sockopt) -> Result<(Op, u64), Refusal> {
     }
 }
 
+/// The agent sets a source's row right.
 #[inline(always)]
-fn stream_socket(sk: *mut bpf_sock) -> Result<*mut bpf_sock, Refusal> {
+fn correct_source(sockopt: *mut bpf_sockopt) -> Result<(), Refusal> {
+    const LEN: usize = size_of::<SourceCorrection>();
+    let Some(policy) = maps::host_policy() else { return Err(Refusal::NoMemory) };
+    // SAFETY: the policy lives as long as its map.
+    let agent_uid = unsafe { atomic::load(&raw const (*policy).agent_uid) };
+    if u64::from(bpf_get_current_uid_gid() as u32) != agent_uid {
+        return Err(Refusal::CallerNotAllowed);
+    }
+    // SAFETY: the context is the kernel's; the value is only read behind the bounds check that the verifier asks for. The key is
+    // written word by word for the reason that `maps::listener` gives.
+    unsafe {
+        let start = (*sockopt).__bindgen_anon_2.optval.cast::<u8>();
+        let end = (*sockopt).__bindgen_anon_3.optval_end.cast::<u8>();
+        if (*sockopt).optlen != LEN as i32 || start.add(LEN) > end {
+            return Err(Refusal::BadLength);
+        }
+        let given = start.cast::<SourceCorrection>();
+        let mut key = MaybeUninit::<SourceKey>::uninit();
+        let words = key.as_mut_ptr().cast::<u32>();
+        let from = (&raw const (*given).key).cast::<u32>();
+        write_volatile(words, from.read_unaligned());
+        write_volatile(words.add(1), from.add(1).read_unaligned());
+        write_volatile(words.add(2), from.add(2).read_unaligned());
+        write_volatile(words.add(3), from.add(3).read_unaligned());
+        write_volatile(words.add(4), from.add(4).read_unaligned());
+        let add = (&raw const (*given).add).read_unaligned();
+        sources::correct(key.assume_init_ref(), add);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+pub fn stream_socket(sk: *mut bpf_sock) -> Result<*mut bpf_sock, Refusal> {
     if sk.is_null() {
         return Err(Refusal::NotTcp);
     }
@@ -114,164 +159,6 @@ fn stream_socket(sk: *mut bpf_sock) -> Result<*mut bpf_sock, Refusal> {
         Ok(sk)
     } else {
         Err(Refusal::NotTcp)
-    }
-}
-
-/// A zone's two records.
-struct Zone {
-    slot: u32,
-    policy: *const ZonePolicy,
-    usage: *mut ZoneUsage,
-}
-
-impl Zone {
-    #[inline(always)]
-    fn find(key: u64) -> Result<Self, Refusal> {
-        let slot = maps::slot(key).ok_or(Refusal::ZoneUnknown)?;
-        match (maps::policy(slot), maps::usage(slot)) {
-            (Some(policy), Some(usage)) => Ok(Self { slot, policy, usage }),
-            _ => Err(Refusal::ZoneUnknown),
-        }
-    }
-
-    /// The zone of a key, also if it has left the configuration while the socket is one of its live WebSockets: what was
-    /// admitted can always be released.
-    #[inline(always)]
-    fn of_admitted(sk: *mut bpf_sock, key: u64) -> Result<Self, Refusal> {
-        let (flags, slot) = known(tags::find(sk));
-        if flags & ADMITTED != 0
-            && let (Some(policy), Some(usage)) = (maps::policy(slot), maps::usage(slot))
-        {
-            // SAFETY: records live as long as their maps.
-            if unsafe { atomic::load(&raw const (*policy).key) } == key {
-                return Ok(Self { slot, policy, usage });
-            }
-        }
-        Self::find(key)
-    }
-
-    /// The time by which leases end, if the zone may have some; else a time at which none holds. The clock is not read for
-    /// zones without.
-    #[inline(always)]
-    fn lease_clock(&self, flags: u64) -> u64 {
-        // SAFETY: the helper takes nothing.
-        if flags & FLAG_LEASED != 0 { unsafe { bpf_ktime_get_boot_ns() } } else { u64::MAX }
-    }
-
-    /// Refused if the zone is blocked. Returns the time by which its leases end.
-    #[inline(always)]
-    fn check_open(&self) -> Result<u64, Refusal> {
-        // SAFETY: records live as long as their maps.
-        let flags = unsafe { atomic::load(&raw const (*self.policy).flags) };
-        let now = self.lease_clock(flags);
-        // SAFETY: as above.
-        let blocked_until = unsafe { atomic::load(&raw const (*self.policy).leases.block_until_boot_ns) };
-        if flags & FLAG_BLOCKED != 0 || blocked_until > now {
-            return Err(Refusal::ZoneBlocked);
-        }
-        Ok(now)
-    }
-
-    /// A socket goes by its place among its source's at its birth, so that of many exactly as many pass as the cap says,
-    /// whatever the order in which they are spoken for.
-    #[inline(always)]
-    fn check_source(&self, tag: Option<*mut SocketTag>) -> Result<(), Refusal> {
-        let Some(tag) = tag else { return Ok(()) };
-        // SAFETY: the tag lives as long as its socket, which is locked; records as long as their maps.
-        let (flags, ordinal, cap) = unsafe {
-            ((*tag).flags, (*tag).source_ordinal, atomic::load(&raw const (*self.policy).source_cap))
-        };
-        if flags & OVER_SOURCE_CAP != 0 || u64::from(ordinal) > cap {
-            return Err(Refusal::SourceCap);
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn take_socket(&self) -> Result<(), Refusal> {
-        // SAFETY: as above.
-        unsafe {
-            let cap = atomic::load(&raw const (*self.policy).socket_cap);
-            books::raise_below(&raw mut (*self.usage).sockets, cap).ok_or(Refusal::SocketCap)?;
-            atomic::increment(&raw mut (*self.usage).joined_total);
-        }
-        Ok(())
-    }
-
-    /// Below the lowest cap that is in force, which names the refusal.
-    #[inline(always)]
-    fn take_websocket(&self, now: u64) -> Result<u64, Refusal> {
-        let (cap, refusal) = self.websocket_cap(now);
-        // SAFETY: as above.
-        books::raise_below(unsafe { &raw mut (*self.usage).websockets }, cap).ok_or(refusal)
-    }
-
-    #[inline(always)]
-    fn websocket_cap(&self, now: u64) -> (u64, Refusal) {
-        // SAFETY: as above.
-        let (abuse_cap, leases) =
-            unsafe { (atomic::load(&raw const (*self.policy).abuse_cap), &raw const (*self.policy).leases) };
-        let mut lowest = (abuse_cap, Refusal::AbuseCap);
-        if now == u64::MAX {
-            return lowest;
-        }
-        // SAFETY: as above.
-        let [limit_cap, limit_until, verdict_cap, verdict_until] = unsafe {
-            [
-                atomic::load(&raw const (*leases).limit_cap),
-                atomic::load(&raw const (*leases).limit_until_boot_ns),
-                atomic::load(&raw const (*leases).verdict_cap),
-                atomic::load(&raw const (*leases).verdict_until_boot_ns),
-            ]
-        };
-        if limit_until > now && limit_cap < lowest.0 {
-            lowest = (limit_cap, Refusal::Limit);
-        }
-        if verdict_until > now && verdict_cap < lowest.0 {
-            lowest = (verdict_cap, Refusal::Verdict);
-        }
-        lowest
-    }
-
-    /// An admission that stands: it may raise the high-water mark, and may be the one that crosses the guideline.
-    #[inline(always)]
-    fn admitted(&self, websockets: u64) {
-        // SAFETY: as above.
-        let guideline = unsafe {
-            books::raise_peak(&raw mut (*self.usage).websockets_peak, websockets);
-            atomic::increment(&raw mut (*self.usage).admitted_total);
-            atomic::load(&raw const (*self.policy).guideline)
-        };
-        if websockets > guideline && websockets - 1 == guideline {
-            events::above_guideline(self.policy, self.usage, websockets);
-        }
-    }
-
-    #[inline(always)]
-    fn refuse(&self, refusal: Refusal) {
-        books::refused(self.usage, refusal);
-        if refusal.is_admission() {
-            // All are loaded before one is chosen: see `books::opaque`.
-            // SAFETY: as above.
-            let [socket_cap, abuse_cap, limit_cap, verdict_cap, source_cap] = unsafe {
-                [
-                    atomic::load(&raw const (*self.policy).socket_cap),
-                    atomic::load(&raw const (*self.policy).abuse_cap),
-                    atomic::load(&raw const (*self.policy).leases.limit_cap),
-                    atomic::load(&raw const (*self.policy).leases.verdict_cap),
-                    atomic::load(&raw const (*self.policy).source_cap),
-                ]
-            };
-            let bound = match refusal {
-                Refusal::SocketCap => socket_cap,
-                Refusal::AbuseCap => abuse_cap,
-                Refusal::Limit => limit_cap,
-                Refusal::Verdict => verdict_cap,
-                Refusal::SourceCap => source_cap,
-                _ => 0,
-            };
-            events::refused(self.policy, self.usage, refusal, bound);
-        }
     }
 }
 
@@ -302,9 +189,9 @@ fn stage(sk: *mut bpf_sock, flags: u32) -> Result<Stage, Refusal> {
 }
 
 #[inline(always)]
-fn attribute(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
+pub fn attribute(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
     let tag = tags::find(sk);
-    let (flags, slot) = known(tag);
+    let (flags, slot) = tags::known(tag);
     if stage(sk, flags)? == Stage::Unconnected {
         return Err(Refusal::SocketClosed);
     }
@@ -320,9 +207,9 @@ fn attribute(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
 }
 
 #[inline(always)]
-fn admit(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
+pub fn admit(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
     let tag = tags::find(sk);
-    let (flags, slot) = known(tag);
+    let (flags, slot) = tags::known(tag);
     let stage = stage(sk, flags)?;
     if flags & ADMITTED != 0 {
         return Err(if slot == zone.slot { Refusal::AlreadyAdmitted } else { Refusal::OtherZone });
@@ -349,9 +236,9 @@ fn admit(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
 }
 
 #[inline(always)]
-fn release(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
+pub fn release(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
     let tag = tags::find(sk);
-    let (flags, slot) = known(tag);
+    let (flags, slot) = tags::known(tag);
     if flags & DEAD != 0 {
         return Err(Refusal::SocketClosed);
     }
@@ -363,16 +250,6 @@ fn release(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
     unsafe { (*tag).flags = flags & !ADMITTED };
     books::end_websocket(zone.usage);
     Ok(())
-}
-
-/// The tag's content, or that of a socket that is not counted.
-#[inline(always)]
-fn known(tag: Option<*mut SocketTag>) -> (u32, u32) {
-    match tag {
-        // SAFETY: the tag lives as long as its socket, which is locked.
-        Some(tag) => unsafe { ((*tag).flags, (*tag).slot) },
-        None => (0, 0),
-    }
 }
 
 /// Counts the socket in the zone's slot and nowhere else. On refusal nothing has changed.

@@ -19,6 +19,9 @@ use crate::{atomic, books, maps};
 
 const AF_INET: u32 = 2;
 const EEXIST: i32 = -17;
+/// Tries of the loops here. Fewer than elsewhere: without `CAP_PERFMON` the verifier (seen on Linux 6.18) follows every branch of
+/// a loop speculatively as well, and gives up at 8192 that wait ("The sequence of 8193 jumps is too complex").
+const TRIES: u32 = 4;
 
 /// The remote address of a full socket.
 #[inline(always)]
@@ -50,7 +53,7 @@ pub fn join(tag: *mut SocketTag, remote: Address) -> u32 {
         *key = SourceKey::of(&remote, v4_len as u32, v6_len as u32);
         &*key.cast_const()
     };
-    for _ in 0..atomic::TRIES {
+    for _ in 0..TRIES {
         let ordinal = match maps::source(key) {
             Some(row) => raise(row, key),
             None => match make(key) {
@@ -98,7 +101,7 @@ fn raise(row: *mut SourceUsage, key: &SourceKey) -> Option<u32> {
         // From here on nobody closes the row, whosever it is.
         let number = atomic::load(&raw const (*row).row);
         if maps::source(key).is_none_or(|now| atomic::load(&raw const (*now).row) != number) {
-            // A row that this leaves at 0 stays until a next socket of its prefix ends.
+            // A row that this leaves at 0 stays until a next socket of its prefix ends, or the audit finds it.
             atomic::decrement(&raw mut (*row).live);
             return None;
         }
@@ -114,12 +117,18 @@ pub fn leave(tag: *mut SocketTag) {
     // SAFETY: the tag lives as long as its socket, and nobody writes its key any more.
     let key = unsafe { &(*tag).source };
     let Some(row) = maps::source(key) else { return };
-    // SAFETY: the row counts this socket, so it is the prefix's, and stays, until one of the steps below.
+    lower(row, key, 1);
+}
+
+/// Takes `by` from a row in which the caller counts, and with it the caller.
+#[inline(always)]
+fn lower(row: *mut SourceUsage, key: &SourceKey, by: u64) {
+    // SAFETY: the row counts the caller, so it is the prefix's, and stays, until one of the steps below.
     unsafe {
         atomic::increment(&raw mut (*row).left_total);
-        for _ in 0..atomic::TRIES {
+        for _ in 0..TRIES {
             let live = atomic::load(&raw const (*row).live);
-            let next = if live == 1 { CLOSED } else { live.wrapping_sub(1) };
+            let next = if live == by { CLOSED } else { live.wrapping_sub(by) };
             if atomic::compare_exchange(&raw mut (*row).live, live, next) {
                 if next == CLOSED {
                     delete(row, key);
@@ -130,7 +139,26 @@ pub fn leave(tag: *mut SocketTag) {
         // Others won every round, so they are in the row as well; should they all be on their way out, it stays at 0 like one of
         // `raise`'s.
         books::contended();
-        atomic::decrement(&raw mut (*row).live);
+        atomic::add(&raw mut (*row).live, by.wrapping_neg());
+    }
+}
+
+/// Sets a row right, as the audit proved that it is wrong. The caller joins it for the time, so that it is the prefix's while it
+/// is changed.
+#[inline(always)]
+pub fn correct(key: &SourceKey, add: u64) {
+    for _ in 0..TRIES {
+        let joined = match maps::source(key) {
+            None if add == 0 => return,
+            None => make(key).is_ok(),
+            Some(row) => raise(row, key).is_some(),
+        };
+        if joined {
+            if let Some(row) = maps::source(key) {
+                lower(row, key, 1_u64.wrapping_sub(add));
+            }
+            return;
+        }
     }
 }
 

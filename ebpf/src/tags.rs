@@ -24,6 +24,16 @@ pub fn find_or_make(sk: *mut bpf_sock) -> Option<*mut SocketTag> {
     get(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
 }
 
+/// Flags and slot of a tag, or those of a socket that is not counted.
+#[inline(always)]
+pub fn known(tag: Option<*mut SocketTag>) -> (u32, u32) {
+    match tag {
+        // SAFETY: the tag lives as long as its socket, which is locked.
+        Some(tag) => unsafe { ((*tag).flags, (*tag).slot) },
+        None => (0, 0),
+    }
+}
+
 #[inline(always)]
 fn get(sk: *mut bpf_sock, flags: u64) -> Option<*mut SocketTag> {
     // SAFETY: `sk` is a socket of the running program's context, checked not to be null. Without a value to begin with the

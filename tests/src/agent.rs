@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use weir_agent::{EventRecord, EventsReply, HostReply, ZoneRecord, ZonesReply};
+use weir_agent::{EventRecord, EventsReply, HostReply, SourcesReply, ZoneRecord, ZonesReply};
 
 use crate::{
     ADMIN, Process, SOON, World, eventually, host,
@@ -70,6 +70,19 @@ impl Agent {
 
     pub fn host(&self) -> HostReply {
         self.json("/api/host")
+    }
+
+    /// The busiest sources, of the host or (`&zone=...`) of a zone.
+    pub fn sources(&self, of: &str) -> SourcesReply {
+        self.json(&format!("/api/sources?top=100{of}"))
+    }
+
+    /// Waits until no source has live sockets.
+    pub fn await_no_sources(&self) {
+        eventually("an empty table of sources", SOON, || match self.sources("") {
+            reply if reply.sources == 0 && self.scrape().value("weir_sources") == 0.0 => Ok(()),
+            reply => Err(format!("{:?}", reply.top)),
+        });
     }
 
     pub fn events(&self) -> Vec<EventRecord> {
@@ -147,6 +160,7 @@ impl Agent {
         let scrape = self.scrape();
         assert_eq!(scrape.value("weir_audit_repairs_total"), 0.0, "repairs");
         assert_eq!(scrape.value("weir_accounting_drift_sockets"), 0.0, "drift");
+        assert_eq!(scrape.value("weir_source_drift_sockets"), 0.0, "drift of sources");
         assert_eq!((audit.drift_sockets, audit.untracked_sockets), (0, 0), "drift and untracked sockets");
     }
 

@@ -16,6 +16,7 @@ pub struct Conf {
     proxy: Vec<String>,
     agent: Vec<String>,
     xdp: Vec<String>,
+    listeners: Vec<String>,
     plans: Vec<String>,
     zones: Vec<ZoneConf>,
 }
@@ -58,6 +59,7 @@ impl Conf {
                 .map(str::to_owned)
                 .to_vec(),
             xdp: Vec::new(),
+            listeners: Vec::new(),
             plans: Vec::new(),
             zones: Vec::new(),
         }
@@ -95,6 +97,11 @@ impl Conf {
     /// A line of `[xdp]`.
     pub fn xdp(mut self, line: &str) -> Self {
         self.xdp.push(line.to_owned());
+    }
+
+    /// An address on which another server than weir's listens, with further lines.
+    pub fn listener(mut self, address: SocketAddr, lines: &str) -> Self {
+        self.listeners.push(format!("[[listeners]]\naddress = \"{address}\"\n{lines}\n"));
         self
     }
 
@@ -136,6 +143,7 @@ impl Display for Conf {
         self.agent.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         writeln!(f, "\n[xdp]")?;
         self.xdp.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        self.listeners.iter().try_for_each(|listener| write!(f, "\n{listener}"))?;
         self.plans.iter().try_for_each(|plan| write!(f, "\n{plan}"))?;
         for ZoneConf { name, plan, origin, tls } in &self.zones {
             write!(f, "\n[[zones]]\nname = \"{name}\"\nplan = \"{plan}\"\norigin = \"ws://{origin}\"\n")?;

@@ -24,6 +24,7 @@ use super::{
     memory::{HostMemory, HostPolicyMemory, ZoneMemory},
     pins::{Cgroup, InstanceDir, netns_cookie},
     programs::{self, ProgramRun},
+    sources::SourceTable,
     sys,
     tables::{self, Tables},
 };
@@ -48,6 +49,7 @@ pub struct Kernel {
     pub zones: Arc<ZoneMemory>,
     pub host: Arc<HostMemory>,
     pub policy: HostPolicyMemory,
+    pub sources: Arc<SourceTable>,
     /// The sockets' tags, for the socket list.
     pub tags: Arc<MapData>,
     pub tables: Tables,
@@ -90,6 +92,7 @@ impl Kernel {
         let policy = HostPolicyMemory::new(&object)?;
         let tables = Tables::new(&mut object)?;
         let gate = GateTables::new(&mut object)?;
+        let sources = Arc::new(SourceTable::new(&mut object)?);
         let tags = Arc::new(tables::take_tags(&mut object)?);
         programs::load(&mut object)?;
         let stats = if settings.program_stats { programs::count_runs() } else { None };
@@ -107,6 +110,7 @@ impl Kernel {
             zones,
             host,
             policy,
+            sources,
             tags,
             tables,
             gate,
@@ -210,6 +214,7 @@ fn load(dir: &InstanceDir, settings: &Settings, netns: u64) -> Result<Ebpf, Kern
         .map_max_entries(names::MAP_ZONE_SLOTS, settings.max_zones)
         .map_max_entries(names::MAP_ZONE_POLICY, slots)
         .map_max_entries(names::MAP_ZONE_USAGE, slots)
+        .map_max_entries(names::MAP_MARKS, settings.max_zones)
         .map_max_entries(names::MAP_SOURCES, settings.max_sources);
     for name in names::PINNED_MAPS {
         loader.map_pin_path(name, dir.map(name));

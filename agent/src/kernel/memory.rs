@@ -298,6 +298,11 @@ impl HostMemory {
         self.0.get(0, offset_of!(HostUsage, sources_missed_total))
     }
 
+    /// Live sockets that are above a cap and to be ended.
+    pub fn doomed(&self) -> u64 {
+        at_least_zero(self.0.get(0, offset_of!(HostUsage, doomed)))
+    }
+
     pub fn contended_total(&self) -> u64 {
         self.0.get(0, offset_of!(HostUsage, contended_total))
     }

@@ -16,6 +16,7 @@ mod pins;
 mod programs;
 mod sock_destroy;
 mod sock_diag;
+mod sources;
 mod sys;
 mod tables;
 
@@ -30,5 +31,6 @@ pub use pins::unload;
 pub use programs::ProgramRun;
 pub use sock_destroy::{SocketId, can_destroy, destroy_sockets};
 pub use sock_diag::{SocketSeen, list_sockets};
+pub use sources::{SourceTable, correct_source};
 pub use sys::{XdpMode, rcu_grace_period};
 pub use tables::{MapFill, Tables, listener_key};

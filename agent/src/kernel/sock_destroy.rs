@@ -21,7 +21,7 @@ const ID: usize = 48;
 const REQUEST: usize = 8 + ID;
 
 /// A socket as the kernel names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SocketId {
     family: u8,
     id: [u8; ID],
@@ -52,6 +52,13 @@ impl SocketId {
             id[at..at + 4].copy_from_slice(&word.to_ne_bytes());
         }
         Self { family: libc::AF_INET6 as u8, id }
+    }
+}
+
+#[cfg(test)]
+impl SocketId {
+    pub fn numbered(number: u8) -> Self {
+        Self { family: libc::AF_INET as u8, id: [number; ID] }
     }
 }
 

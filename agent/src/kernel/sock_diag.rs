@@ -34,6 +34,8 @@ pub(super) const NLMSG_HEADER: usize = 16;
 const DIAG_MESSAGE: usize = 72;
 /// `struct inet_diag_req_v2`.
 const DIAG_REQUEST: usize = 56;
+/// `struct inet_diag_sockid`, which ends both.
+const SOCKID: usize = 48;
 
 /// All states but `TIME_WAIT` (6), `CLOSE` (7), `LISTEN` (10) and `NEW_SYN_RECV` (12).
 const STATES: u32 = (1 << 1) | (1 << 2) | (1 << 3) | (1 << 4) | (1 << 5) | (1 << 8) | (1 << 9) | (1 << 11);
@@ -70,21 +72,25 @@ pub(super) fn open() -> io::Result<OwnedFd> {
 }
 
 fn request(family: u8, map_fd: u32) -> Vec<u8> {
-    const NLM_F_REQUEST: u16 = 1;
-    const NLM_F_DUMP: u16 = 0x300;
+    const NLM_F_REQUEST_DUMP: u16 = 0x301;
     let attributes = attribute(
         INET_DIAG_REQ_SK_BPF_STORAGES,
         &attribute(SK_DIAG_BPF_STORAGE_REQ_MAP_FD, &map_fd.to_ne_bytes()),
     );
+    message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, family, STATES, &attributes)
+}
+
+/// A request without a socket's id.
+fn message(kind: u16, flags: u16, family: u8, states: u32, attributes: &[u8]) -> Vec<u8> {
     let len = NLMSG_HEADER + DIAG_REQUEST + attributes.len();
     let mut message = Vec::with_capacity(len);
     message.extend((len as u32).to_ne_bytes());
-    message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    message.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
     message.extend([0; 8]);
     message.extend([family, libc::IPPROTO_TCP as u8, 0, 0]);
-    message.extend(STATES.to_ne_bytes());
-    message.extend([0; DIAG_REQUEST - 8]);
+    message.extend(states.to_ne_bytes());
+    message.extend([0; SOCKID]);
     message.extend(attributes);
     message
 }

@@ -14,12 +14,13 @@ use std::{
 use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 use weir_common::{
     ABI_VERSION,
-    sockopt::{LEVEL, Op},
+    sockopt::{LEVEL, Op, SourceCorrection},
 };
 
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 
@@ -171,6 +172,75 @@ pub fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
         old_prog_fd: 0,
     };
     bpf(BPF_LINK_UPDATE, &attr).map(drop)
+}
+
+/// Copies the rows of a map's next buckets. `from` is where the last call ended, `to` becomes where this one did. Returns how many
+/// rows there are, and whether they were the last. Linux 5.6.
+///
+/// # Panics
+/// If keys or values have no room for `most` rows of the map.
+pub fn lookup_batch(
+    map: BorrowedFd<'_>,
+    from: Option<&[u8]>,
+    to: &mut [u8],
+    keys: &mut [u8],
+    values: &mut [u8],
+    most: usize,
+) -> io::Result<(usize, bool)> {
+    /// `union bpf_attr`, its `batch` part.
+    #[repr(C)]
+    struct Batch {
+        in_batch: u64,
+        out_batch: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map_fd: u32,
+        elem_flags: u64,
+        flags: u64,
+    }
+    assert!(
+        most > 0 && keys.len().is_multiple_of(most) && values.len().is_multiple_of(most),
+        "room for {most} rows"
+    );
+    let mut attr = Batch {
+        in_batch: from.map_or(0, |from| from.as_ptr() as u64),
+        out_batch: to.as_mut_ptr() as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: most as u32,
+        map_fd: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: `attr` is initialised, live and of the stated size; the kernel writes `count`, and at most `count` rows into buffers
+    // that have room for as many by the caller's promise on their row sizes, and a hash map's position (4 bytes) into `to`.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, &raw mut attr, size_of::<Batch>()) };
+    if result == 0 {
+        return Ok((attr.count as usize, false));
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOENT) => Ok((attr.count as usize, true)),
+        error => Err(error),
+    }
+}
+
+/// Asks weir's own programs to set a source's row right.
+pub fn correct_source(correction: &SourceCorrection) -> io::Result<()> {
+    let socket =
+        nix::sys::socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: the descriptor is open, the value (plain numbers without padding) live and of the stated size.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            LEVEL,
+            Op::CorrectSource as libc::c_int,
+            std::ptr::from_ref(correction).cast(),
+            size_of::<SourceCorrection>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Waits until every BPF program that ran at the time of the call has ended: `membarrier(MEMBARRIER_CMD_GLOBAL)` is

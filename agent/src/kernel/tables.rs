@@ -44,6 +44,7 @@ pub struct Tables {
     listeners_len: usize,
     uids: HashMap<MapData, u32, u32>,
     uids_len: usize,
+    marks: HashMap<MapData, u32, u64>,
     capacities: [u32; 3],
 }
 
@@ -52,13 +53,15 @@ impl Tables {
         let slots = take(object, names::MAP_ZONE_SLOTS)?;
         let listeners = take(object, names::MAP_LISTENERS)?;
         let uids = take(object, names::MAP_UIDS)?;
+        let marks = take(object, names::MAP_MARKS)?;
+        let marks = HashMap::try_from(marks.0).map_err(KernelError::map(names::MAP_MARKS))?;
         let capacities = [slots.1, listeners.1, uids.1];
         let slots: HashMap<_, u64, u32> =
             HashMap::try_from(slots.0).map_err(KernelError::map(names::MAP_ZONE_SLOTS))?;
         let listeners = HashMap::try_from(listeners.0).map_err(KernelError::map(names::MAP_LISTENERS))?;
         let uids = HashMap::try_from(uids.0).map_err(KernelError::map(names::MAP_UIDS))?;
         let slots_len = slots.keys().filter_map(Result::ok).count();
-        Ok(Self { slots, slots_len, listeners, listeners_len: 0, uids, uids_len: 0, capacities })
+        Ok(Self { slots, slots_len, listeners, listeners_len: 0, uids, uids_len: 0, marks, capacities })
     }
 
     /// Every zone key that the kernel knows, with its slot.
@@ -128,6 +131,22 @@ impl Tables {
             self.uids.insert(uid, 1, 0).map_err(KernelError::map(name))?;
         }
         self.uids_len = uids.len();
+        Ok(())
+    }
+
+    /// These numbers in marks speak of these zones, and no others of any.
+    pub fn set_marks(&mut self, wanted: &StdHashMap<u32, ZoneKey>) -> Result<(), KernelError> {
+        let name = names::MAP_MARKS;
+        let present: StdHashMap<u32, u64> =
+            self.marks.iter().collect::<Result<_, _>>().map_err(KernelError::map(name))?;
+        for number in present.keys().filter(|number| !wanted.contains_key(number)) {
+            self.marks.remove(number).map_err(KernelError::map(name))?;
+        }
+        for (number, key) in wanted {
+            if present.get(number) != Some(&key.to_raw()) {
+                self.marks.insert(number, key.to_raw(), 0).map_err(KernelError::map(name))?;
+            }
+        }
         Ok(())
     }
 

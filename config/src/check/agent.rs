@@ -4,6 +4,7 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::{
     WEEK,
+    foreign::marks,
     listeners::Listeners,
     proxy::{duration, user},
 };
@@ -35,6 +36,7 @@ pub(super) fn read(section: &Section<'_>, instance: &InstanceName, listeners: &m
         max_sources: number(section, "max_sources", 1..=MOST_SOURCES, DEFAULT_MAX_SOURCES),
         source_prefix_v4: number(section, "source_prefix_v4", 0..=32, 32),
         source_prefix_v6: number(section, "source_prefix_v6", 0..=128, 64),
+        marks: marks(section),
         audit_interval: duration(section, "audit_interval", audit, Duration::from_secs(60)),
         program_stats: section.get("program_stats").and_then(|value| value.flag()).unwrap_or(true),
         kernel_log: section

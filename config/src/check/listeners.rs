@@ -47,7 +47,7 @@ impl Listeners {
         self.taken.is_empty() && !self.faulty
     }
 
-    fn address(&mut self, text: &str, value: &Value<'_>, key: &'static str) -> Option<SocketAddr> {
+    pub fn address(&mut self, text: &str, value: &Value<'_>, key: &'static str) -> Option<SocketAddr> {
         match parse(text) {
             Ok(address) => {
                 if let Some(problem) = self.clash(address, key) {

@@ -23,10 +23,10 @@ const FORWARDED: [(&str, ForwardedHeaders); 4] = [
 const DEFAULT_ADMIN: &str = "127.0.0.1:9465";
 const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
 
-pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners) -> Proxy {
+pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners, others: bool) -> Proxy {
     let http = listeners.list(section, "http");
     let https = listeners.list(section, "https");
-    if listeners.none_listed() {
+    if listeners.none_listed() && !others {
         let remedy = "add http = [\"0.0.0.0:80\"] to [proxy], or https, or both";
         match section.get("http").or(section.get("https")) {
             Some(empty) => empty.fault("there is no listener", remedy),

@@ -80,6 +80,8 @@ impl<'p> Zones<'p> {
         let tls = section.get("tls").and_then(|value| tls::read(&value));
         let timeouts = section.get("timeouts").and_then(|value| value.section(&TIMEOUTS));
         let timeouts = timeouts.map(|section| Arc::new(timeouts::read(&section, &self.timeouts)));
+        let mark = section.get("mark").and_then(|value| value.number(1..=u32::MAX.into(), 1));
+        let mark = mark.and_then(|mark| mark.try_into().ok());
         self.any_tls |= section.get("tls").is_some();
         let firewall =
             firewall::zone(&section.section("firewall", &ZONE_FIREWALL), self.has_geoip, self.lists);
@@ -93,6 +95,7 @@ impl<'p> Zones<'p> {
             tls,
             timeouts: timeouts.unwrap_or_else(|| self.timeouts.clone()),
             firewall,
+            mark,
         };
         self.by_name.insert(name, (Arc::new(zone), value.at().place()));
     }

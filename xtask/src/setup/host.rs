@@ -14,7 +14,13 @@ use crate::exec;
 pub const BPFFS: &str = "/sys/fs/bpf";
 
 /// Programs that the tests call, and the packages that have them.
-const TOOLS: &[(&str, &str)] = &[("ip", "iproute2"), ("ss", "iproute2"), ("chromium", "chromium")];
+const TOOLS: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("ss", "iproute2"),
+    ("haproxy", "haproxy"),
+    ("nginx", "nginx-light"),
+    ("chromium", "chromium"),
+];
 
 /// # Errors
 /// If the kernel has no such file system to mount.
