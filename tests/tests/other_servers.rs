@@ -265,7 +265,7 @@ fn a_mark_moves_a_socket_and_foreign_marks_are_left_alone() {
         mark(a_websocket);
         mark(b);
         assert_eq!((agent.live(A), agent.live(B)), ((0, 0), (1, 0)));
-        let unknown = 0x5700_0000 | (a.max(b) & 0x007f_ffff) % 0x007f_fffe + 1;
+        let unknown = 0x5700_0000 | (((a.max(b) & 0x007f_ffff) % 0x007f_fffe) + 1);
         mark(unknown);
         assert_eq!(agent.live(B), (1, 0), "a number that no zone has changes nothing");
         assert_eq!(agent.scrape().value("weir_refused_total{reason=\"zone_unknown\"}"), 1.0);
