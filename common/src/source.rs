@@ -58,7 +58,7 @@ pub const fn masked(address: &Address, prefix_len: u32) -> Address {
 
 /// The mask of the word that begins at bit `first`, as it lies in memory.
 #[inline(always)]
-const fn mask(prefix_len: u32, first: u32) -> u32 {
+pub const fn mask(prefix_len: u32, first: u32) -> u32 {
     let bits = prefix_len.saturating_sub(first);
     let bits = if bits > 32 { 32 } else { bits };
     ((0xffff_ffff_0000_0000_u64 >> bits) as u32).to_be()

@@ -58,7 +58,10 @@ fn born(ctx: &SockOpsContext) {
         books::untracked();
         return;
     }
-    let mut flags = COUNTED | sources::join(tag, remote(ctx));
+    let address = remote(ctx);
+    // SAFETY: as above.
+    unsafe { (*tag).source.address = address };
+    let mut flags = COUNTED | sources::join(tag);
     // SAFETY: as above.
     unsafe {
         if u64::from((*tag).source_ordinal) > source_cap {

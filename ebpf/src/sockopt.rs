@@ -277,7 +277,8 @@ fn move_to(
         fresh
     } else {
         // Connected before the agent came: its source is counted from here on.
-        fresh | sources::join(tag, sources::remote(sk))
+        sources::note_remote(tag, sk);
+        fresh | sources::join(tag)
     };
     if flags & UNCONNECTED != 0 {
         // SAFETY: records live as long as their maps.

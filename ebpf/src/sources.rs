@@ -8,11 +8,12 @@
 //!   prefix's row at all, by the row's number; if not, it takes its one back.
 //! - Whatever else is done to a row is done while the socket counts in it.
 
+use core::ptr::{read_volatile, write_volatile};
+
 use aya_ebpf::bindings::bpf_sock;
 use weir_common::{
-    listener::{Address, mapped},
     socket::{SOURCED, SocketTag},
-    source::{CLOSED, SourceKey, SourceUsage},
+    source::{CLOSED, MAPPED_LEN, SourceKey, SourceUsage, mask},
 };
 
 use crate::{atomic, books, maps};
@@ -23,35 +24,62 @@ const EEXIST: i32 = -17;
 /// a loop speculatively as well, and gives up at 8192 that wait ("The sequence of 8193 jumps is too complex").
 const TRIES: u32 = 4;
 
-/// The remote address of a full socket.
+/// Writes the remote address of a full socket into its tag, for [`join`].
+///
+/// Word by word to where they stay: without `CAP_PERFMON` the verifier (seen on Linux 6.18) takes no word of 4 bytes in a place of
+/// the stack where a pointer was kept before ("attempt to corrupt spilled pointer on stack"), as LLVM keeps such words there.
 #[inline(always)]
-pub fn remote(sk: *mut bpf_sock) -> Address {
-    // SAFETY: a socket of the running program's context. Words for themselves: the verifier takes no wider loads.
+pub fn note_remote(tag: *mut SocketTag, sk: *mut bpf_sock) {
+    // SAFETY: a socket of the running program's context, and its tag. Both last words are loaded before one is chosen: LLVM would
+    // choose their address instead, and the verifier takes no arithmetic on a socket's pointer.
     unsafe {
-        if (*sk).family == AF_INET {
-            return mapped((*sk).dst_ip4);
+        let to = (&raw mut (*tag).source.address).cast::<u32>();
+        let is_v4 = (*sk).family == AF_INET;
+        let v4 = read_volatile(&raw const (*sk).dst_ip4);
+        write_volatile(to, read_volatile(&raw const (*sk).dst_ip6[0]));
+        write_volatile(to.add(1), read_volatile(&raw const (*sk).dst_ip6[1]));
+        write_volatile(to.add(2), read_volatile(&raw const (*sk).dst_ip6[2]));
+        write_volatile(to.add(3), read_volatile(&raw const (*sk).dst_ip6[3]));
+        if is_v4 {
+            write_volatile(to, 0);
+            write_volatile(to.add(1), 0);
+            write_volatile(to.add(2), 0xffff_u32.to_be());
+            write_volatile(to.add(3), v4);
         }
-        let word = |index: usize| core::ptr::read_volatile(&raw const (*sk).dst_ip6[index]);
-        [word(0), word(1), word(2), word(3)]
     }
 }
 
-/// A socket that no row counts joins its prefix's. Returns [`SOURCED`] for its flags, or 0 if no row counts it: then that is
-/// counted.
+/// Cuts the address that the tag has to its source prefix.
+#[inline(always)]
+fn make_key(tag: *mut SocketTag, v4_len: u32, v6_len: u32) {
+    // SAFETY: the tag lives as long as its socket, which is locked.
+    unsafe {
+        let words = (&raw mut (*tag).source.address).cast::<u32>();
+        let mapped = read_volatile(words) == 0
+            && read_volatile(words.add(1)) == 0
+            && read_volatile(words.add(2)) == 0xffff_u32.to_be();
+        let prefix_len = if mapped { MAPPED_LEN + v4_len } else { v6_len };
+        write_volatile(words, read_volatile(words) & mask(prefix_len, 0));
+        write_volatile(words.add(1), read_volatile(words.add(1)) & mask(prefix_len, 32));
+        write_volatile(words.add(2), read_volatile(words.add(2)) & mask(prefix_len, 64));
+        write_volatile(words.add(3), read_volatile(words.add(3)) & mask(prefix_len, 96));
+        write_volatile(&raw mut (*tag).source.prefix_len, prefix_len);
+    }
+}
+
+/// A socket that no row counts joins that of the address that its tag has. Returns [`SOURCED`] for its flags, or 0 if no row counts
+/// it: then that is counted.
 ///
 /// The socket is the caller's: its tag's flags say nothing of a source yet, and it is locked.
 #[inline(always)]
-pub fn join(tag: *mut SocketTag, remote: Address) -> u32 {
+pub fn join(tag: *mut SocketTag) -> u32 {
     let Some(policy) = maps::host_policy() else { return 0 };
     // SAFETY: the policy lives as long as its map, the tag as long as its socket. The key is made where it stays.
     let key = unsafe {
-        let (v4_len, v6_len) = (
-            atomic::load(&raw const (*policy).source_v4_len),
-            atomic::load(&raw const (*policy).source_v6_len),
-        );
-        let key = &raw mut (*tag).source;
-        *key = SourceKey::of(&remote, v4_len as u32, v6_len as u32);
-        &*key.cast_const()
+        let v4_len = atomic::load(&raw const (*policy).source_v4_len);
+        let v6_len = atomic::load(&raw const (*policy).source_v6_len);
+        make_key(tag, v4_len as u32, v6_len as u32);
+        &(*tag.cast_const()).source
     };
     for _ in 0..TRIES {
         let ordinal = match maps::source(key) {

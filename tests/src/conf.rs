@@ -97,6 +97,7 @@ impl Conf {
     /// A line of `[xdp]`.
     pub fn xdp(mut self, line: &str) -> Self {
         self.xdp.push(line.to_owned());
+        self
     }
 
     /// An address on which another server than weir's listens, with further lines.
