@@ -8,5 +8,6 @@ pub(crate) mod connection;
 pub(crate) mod gate;
 pub(crate) mod listener;
 pub(crate) mod pace;
+pub(crate) mod proxy_protocol;
 pub(crate) mod stream;
 pub(crate) mod tls;

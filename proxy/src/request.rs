@@ -5,6 +5,7 @@
 //! [`refusal`] are the answers that weir gives itself.
 
 pub(crate) mod body;
+pub(crate) mod chain;
 pub(crate) mod content;
 pub(crate) mod forward;
 pub(crate) mod forwarded;

@@ -22,6 +22,7 @@ use crate::{
     accounting::books::{Admission, Books},
     downstream::{
         pace::Limits,
+        proxy_protocol::{self, HeaderError},
         stream::{ClientStream, Transport},
         tls::{self, Accepted},
     },
@@ -65,9 +66,17 @@ pub(crate) async fn run(
     let accepted = Instant::now();
     // A socket that is gone has no address any more, and soon no connection.
     let Ok(local_address) = stream.local_addr() else { return };
-    let stream = ClientStream::new(stream);
+    let mut stream = ClientStream::new(stream);
     let books = Books::new(shared.accounts.clone(), shared.counters.clone(), stream.descriptor());
     let peer_end = stream.peer();
+    let (peer, local_address) = match ends(&mut stream, peer, local_address, &shared).await {
+        Ok(ends) => ends,
+        Err(error) => {
+            shared.counters.proxy_protocol_failed.add(1);
+            debug!(%peer, %error, "closed: a PROXY protocol header was due");
+            return;
+        }
+    };
     match scheme {
         Scheme::Http => {
             let limits = Limits::new(shared.routes.load().settings.timeouts.clone());
@@ -133,6 +142,23 @@ async fn speaks_http2(stream: &ClientStream, shared: &Shared) -> Option<bool> {
         // What has not begun by now has HTTP/1.1's time for it.
         _ = draining.wait_for(|draining| *draining) => Some(false),
     }
+}
+
+/// The client's address and the one that it came to: those of a PROXY protocol header where one is due, else the socket's.
+async fn ends(
+    stream: &mut ClientStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    shared: &Shared,
+) -> Result<(SocketAddr, SocketAddr), HeaderError> {
+    let settings = shared.routes.load_full();
+    let settings = &settings.settings;
+    if !proxy_protocol::is_from(peer, &settings.proxy_protocol_from) {
+        return Ok((peer, local));
+    }
+    let read = timeout(settings.timeouts.header, proxy_protocol::read(stream)).await;
+    let said = read.map_err(|_| HeaderError::Io(std::io::ErrorKind::TimedOut.into()))??;
+    Ok(said.map_or((peer, local), |ends| (ends.client, ends.local)))
 }
 
 fn open_tunnel<T: Transport>(

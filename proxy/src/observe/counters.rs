@@ -50,6 +50,8 @@ pub struct Counters {
     /// Connections that were closed because a request's head, or the next request, did not come in time, or because an answer
     /// stalled.
     pub timed_out: Counter,
+    /// Connections without the PROXY protocol header that they had to begin with.
+    pub proxy_protocol_failed: Counter,
     /// Connections that ended with what is not HTTP (400 and 431 of hyper), or with an error of HTTP/2.
     pub malformed: Counter,
     /// Connections that spoke HTTP/2.
@@ -137,6 +139,7 @@ impl fmt::Display for Counters {
             ("tls_failed", &self.tls_failed),
             ("timed_out", &self.timed_out),
             ("malformed", &self.malformed),
+            ("proxy_protocol_failed", &self.proxy_protocol_failed),
             ("http2", &self.http2),
             ("flooded", &self.flooded),
             ("requests", &self.requests),

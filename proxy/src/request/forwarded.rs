@@ -1,14 +1,16 @@
 //! What an origin is told about the client: `X-Forwarded-*` and `Forwarded` (RFC 7239).
 //!
-//! No peer is trusted: what a client sent in these headers, or in others of the kind (`EXACT`), is removed, whichever style is on.
+//! What a client sent in these headers, or in others of the kind (`EXACT`), is removed, whichever style is on. What a trusted
+//! proxy sent in those of the style is read before, kept as far as it is well-formed ([`Chain`]), and added to. The other
+//! style's are removed all the same: a proxy that does not know them passes on whatever its client has made up.
 
-use std::{
-    fmt::Write as _,
-    net::{IpAddr, SocketAddr},
-};
+use std::{fmt::Write as _, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
-use weir_config::ForwardedHeaders;
+use ipnet::IpNet;
+use weir_config::{ForwardedHeaders, normalise_host};
+
+use crate::request::chain::{self, Chain};
 
 /// How the client came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,31 +55,62 @@ pub(crate) fn is_forwarding(name: &HeaderName) -> bool {
     EXACT.iter().any(|exact| name.len() == exact.len() && begins(name, exact)) || begins(name, "x-forwarded-")
 }
 
-/// Replaces whatever of it the client sent. `host` is the Host header as the client sent it.
-pub(crate) fn overwrite(
-    headers: &mut HeaderMap,
-    style: ForwardedHeaders,
-    client: SocketAddr,
-    scheme: Scheme,
-    host: &HeaderValue,
-) {
-    let sent: Vec<HeaderName> = headers.keys().filter(|name| is_forwarding(name)).cloned().collect();
-    for name in sent {
-        headers.remove(name);
-    }
-    let ip = client.ip().to_canonical();
-    if matches!(style, ForwardedHeaders::XForwarded | ForwardedHeaders::Both) {
-        if let Ok(value) = HeaderValue::try_from(ip.to_string()) {
-            headers.insert(FOR, value);
+/// What a request says about the way that it came, if its peer is believed.
+pub(crate) struct Said {
+    /// Who the client is: the peer, or whom trusted peers name.
+    pub client: IpAddr,
+    peer: IpAddr,
+    x_forwarded_for: Chain,
+    forwarded: Chain,
+    proto: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+}
+
+impl Said {
+    /// Reads the headers. `peer` is the other end of the connection.
+    pub fn read(headers: &HeaderMap, style: ForwardedHeaders, peer: IpAddr, trusted: &[IpNet]) -> Self {
+        let peer = peer.to_canonical();
+        if !chain::is_trusted(peer, trusted) {
+            let (x_forwarded_for, forwarded) = Default::default();
+            return Self { client: peer, peer, x_forwarded_for, forwarded, proto: None, host: None };
         }
-        headers.insert(PROTO, HeaderValue::from_static(scheme.as_str()));
-        headers.insert(HOST, host.clone());
+        let x_forwarded_for = Chain::of_x_forwarded_for(headers, &FOR);
+        let forwarded = Chain::of_forwarded(headers, &FORWARDED);
+        let names = if style == ForwardedHeaders::Forwarded { &forwarded } else { &x_forwarded_for };
+        let client = names.client(peer, trusted);
+        let is_scheme = |value: &str| value == "http" || value == "https";
+        let proto = only(headers, &PROTO, is_scheme);
+        let host = only(headers, &HOST, |value| !value.is_empty() && normalise_host(value).is_some());
+        Self { client, peer, x_forwarded_for, forwarded, proto, host }
     }
-    if matches!(style, ForwardedHeaders::Forwarded | ForwardedHeaders::Both)
-        && let Ok(value) = HeaderValue::try_from(forwarded(ip, scheme, host))
-    {
-        headers.insert(FORWARDED, value);
+
+    /// Tells the origin. `scheme` is how the request came here, `host` its Host header as it was sent.
+    pub fn tell(&self, headers: &mut HeaderMap, style: ForwardedHeaders, scheme: Scheme, host: &HeaderValue) {
+        let sent: Vec<HeaderName> = headers.keys().filter(|name| is_forwarding(name)).cloned().collect();
+        for name in sent {
+            headers.remove(name);
+        }
+        if matches!(style, ForwardedHeaders::XForwarded | ForwardedHeaders::Both) {
+            if let Ok(value) = HeaderValue::try_from(self.x_forwarded_for.with(&self.peer.to_string())) {
+                headers.insert(FOR, value);
+            }
+            let own = HeaderValue::from_static(scheme.as_str());
+            headers.insert(PROTO, self.proto.clone().unwrap_or(own));
+            headers.insert(HOST, self.host.as_ref().unwrap_or(host).clone());
+        }
+        if matches!(style, ForwardedHeaders::Forwarded | ForwardedHeaders::Both)
+            && let Ok(value) = HeaderValue::try_from(self.forwarded.with(&forwarded(self.peer, scheme, host)))
+        {
+            headers.insert(FORWARDED, value);
+        }
     }
+}
+
+/// The value of a header that is there once and right.
+fn only(headers: &HeaderMap, name: &HeaderName, is_right: impl Fn(&str) -> bool) -> Option<HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    value.to_str().is_ok_and(is_right).then(|| value.clone())
 }
 
 fn forwarded(ip: IpAddr, scheme: Scheme, host: &HeaderValue) -> String {
@@ -116,8 +149,13 @@ mod tests {
         headers.insert("x-real-ip", HeaderValue::from_static("6.6.6.6"));
         headers.insert("forwarded", HeaderValue::from_static("for=6.6.6.6"));
         headers.insert("accept", HeaderValue::from_static("*/*"));
-        let client = client.parse().expect("an address");
-        overwrite(&mut headers, style, client, Scheme::Https, &HeaderValue::from_static(host));
+        let client: std::net::SocketAddr = client.parse().expect("an address");
+        Said::read(&headers, style, client.ip(), &[]).tell(
+            &mut headers,
+            style,
+            Scheme::Https,
+            &HeaderValue::from_static(host),
+        );
         headers
     }
 
@@ -147,5 +185,60 @@ mod tests {
         let headers = told(ForwardedHeaders::None, "192.0.2.1:5000", "example.com");
         assert_eq!(headers.len(), 1);
         assert_eq!(headers["accept"], "*/*");
+    }
+
+    /// What becomes of headers that a proxy at 10.0.0.9 sends, and who the client is then.
+    fn behind(style: ForwardedHeaders, sent: &[(&'static str, &'static str)]) -> (String, HeaderMap) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let trusted = ["10.0.0.0/8".parse().expect("a network")];
+        let said = Said::read(&headers, style, "10.0.0.9".parse().expect("an address"), &trusted);
+        said.tell(&mut headers, style, Scheme::Http, &HeaderValue::from_static("app.internal"));
+        (said.client.to_string(), headers)
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_is_kept_and_added_to() {
+        let sent = [
+            ("x-forwarded-for", "6.6.6.6, 192.0.2.1"),
+            ("x-forwarded-for", "10.1.1.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "example.com:8443"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+        ];
+        let (client, headers) = behind(ForwardedHeaders::XForwarded, &sent);
+        assert_eq!(client, "192.0.2.1");
+        assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 192.0.2.1, 10.1.1.1, 10.0.0.9");
+        assert_eq!((&headers["x-forwarded-proto"], &headers["x-forwarded-host"]).0, "https");
+        assert_eq!(headers["x-forwarded-host"], "example.com:8443");
+        assert_eq!(headers.len(), 3, "{headers:?}");
+
+        let sent = [("forwarded", "for=192.0.2.1;proto=https;host=\"a,b\""), ("x-forwarded-for", "6.6.6.6")];
+        let (client, headers) = behind(ForwardedHeaders::Forwarded, &sent);
+        assert_eq!(client, "192.0.2.1");
+        assert_eq!(
+            headers["forwarded"],
+            "for=192.0.2.1;proto=https;host=\"a,b\", for=10.0.0.9;host=app.internal;proto=http"
+        );
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn what_is_malformed_is_not_passed_on() {
+        let sent = [
+            ("x-forwarded-for", "6.6.6.6, evil, 10.1.1.1"),
+            ("x-forwarded-proto", "gopher"),
+            ("x-forwarded-host", "a b"),
+        ];
+        let (client, headers) = behind(ForwardedHeaders::XForwarded, &sent);
+        assert_eq!(client, "10.1.1.1");
+        assert_eq!(headers["x-forwarded-for"], "10.1.1.1, 10.0.0.9");
+        assert_eq!(
+            (&headers["x-forwarded-proto"], &headers["x-forwarded-host"]),
+            (&HeaderValue::from_static("http"), &HeaderValue::from_static("app.internal"))
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The way of a request: its host, the zone of that host, the kernel's books, then an upgrade or a plain request.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -24,7 +24,7 @@ use crate::{
         body::ResponseBody,
         content::Content,
         forward,
-        forwarded::{self, Scheme},
+        forwarded::{Said, Scheme},
         handshake::Handshake,
         headers,
         reason::Reason,
@@ -41,6 +41,7 @@ use crate::{
 
 /// Who is at the other end of a connection.
 pub(crate) struct Client {
+    /// The connection's other end, as a PROXY protocol header says where one is due.
     pub address: SocketAddr,
     /// Our end of the connection.
     pub local_address: SocketAddr,
@@ -109,6 +110,9 @@ pub(crate) struct Routed<'a> {
     pub route: &'a Route,
     pub target: Target,
     pub switch: &'a Switch,
+    /// What the request says about its way, and by it who the client is: not the connection's other end if that is a trusted
+    /// proxy.
+    pub said: Said,
     /// The client as a PROXY protocol header names it.
     pub introduction: Introduction,
 }
@@ -157,7 +161,7 @@ impl Routed<'_> {
     /// Tells the origin about the client, as configured, and about this proxy.
     pub fn introduce(&self, headers: &mut http::HeaderMap, version: http::Version) {
         let style = self.snapshot.settings.forwarded;
-        forwarded::overwrite(headers, style, self.client.address, self.client.scheme, &self.target.header);
+        self.said.tell(headers, style, self.client.scheme, &self.target.header);
         if let Some(host) = &self.route.origin_host {
             headers.insert(HOST, host.clone());
         }
@@ -250,9 +254,15 @@ impl Requests {
         let accounted = client.books.attribute(route.key, snapshot.settings.accounting);
         accounted.map_err(|turned| Stop::of(turned, &route.zone))?;
 
-        self.pass(&request, snapshot, route, &target, handshake.is_some())?;
-        let introduction = Introduction::new(client.address, client.local_address);
-        let routed = Routed { client, shared: &self.shared, snapshot, route, target, switch, introduction };
+        let settings = &snapshot.settings;
+        let peer = client.address.ip().to_canonical();
+        let said = Said::read(request.headers(), settings.forwarded, peer, &settings.trusted_proxies);
+        self.pass(&request, snapshot, route, &target, handshake.is_some(), said.client)?;
+        // Nobody knows the port of a client behind a proxy.
+        let port = if said.client == peer { client.address.port() } else { 0 };
+        let introduction = Introduction::new((said.client, port).into(), client.local_address);
+        let routed =
+            Routed { client, shared: &self.shared, snapshot, route, target, switch, said, introduction };
         if let Some(Handshake::Upgrade) = handshake
             && let Some(reason) = headers::handshake_fault(request.headers())
         {
@@ -272,6 +282,7 @@ impl Requests {
         route: &Route,
         target: &Target,
         websocket: bool,
+        address: IpAddr,
     ) -> Result<(), Stop> {
         let facts = Facts {
             method: request.method(),
@@ -280,7 +291,7 @@ impl Requests {
             headers: request.headers(),
             host: &target.host,
             zone: route.zone.name.as_str(),
-            address: self.client.address.ip().to_canonical(),
+            address,
             tls: self.client.tls.as_ref(),
             version: request.version(),
             websocket,

@@ -96,6 +96,12 @@ impl Setup {
         self
     }
 
+    /// A zone with these lines instead of an origin of its own.
+    pub fn origins(mut self, name: &str, lines: &str) -> Self {
+        write!(self.zones, "[[zones]]\nname = \"{name}\"\nplan = \"free\"\n{lines}\n").expect("written");
+        self
+    }
+
     /// Forgets the zones, not their certificates.
     pub fn no_zones(mut self) -> Self {
         self.zones.clear();
