@@ -168,7 +168,7 @@ fn what_is_refused_has_its_errno_and_changes_no_count() {
                 Errno::EINVAL,
             ),
             ("one that is too long", sockopt::raw(&other, Op::Admit as i32, &[0; 16]), Errno::EINVAL),
-            ("an operation that does not exist", sockopt::raw(&other, 4, &key), Errno::EINVAL),
+            ("an operation that does not exist", sockopt::raw(&other, 5, &key), Errno::EINVAL),
             ("another ABI version", sockopt::probe(&other, u64::from(ABI_VERSION) + 1), Errno::EPROTO),
         ];
         for (what, result, errno) in refusals {
