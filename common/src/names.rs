@@ -61,6 +61,8 @@ pub const PINNED_MAPS: [&str; 17] = [
 pub const PROG_SOCK_OPS: &str = "weir_sock_ops";
 /// `cgroup/setsockopt`: attribute, admit, release.
 pub const PROG_SETSOCKOPT: &str = "weir_setsockopt";
+/// `cgroup/setsockopt`, too: `SO_MARK`. A program of its own, so that the verifier walks either by itself.
+pub const PROG_SET_MARK: &str = "weir_set_mark";
 /// `cgroup/sock_release`: sockets that are closed without ever having been connected.
 pub const PROG_RELEASE: &str = "weir_release";
 
@@ -68,7 +70,7 @@ pub const PROG_RELEASE: &str = "weir_release";
 pub const PROG_XDP: &str = "weir_xdp";
 
 /// All programs that every instance has, each attached to the cgroup by a pinned link of the same name.
-pub const PROGRAMS: [&str; 3] = [PROG_SOCK_OPS, PROG_SETSOCKOPT, PROG_RELEASE];
+pub const PROGRAMS: [&str; 4] = [PROG_SOCK_OPS, PROG_SETSOCKOPT, PROG_SET_MARK, PROG_RELEASE];
 
 /// Read-only global: `SO_NETNS_COOKIE` of the network namespace whose sockets are counted.
 pub const GLOBAL_NETNS: &str = "WEIR_NETNS";

@@ -42,6 +42,13 @@ pub fn weir_setsockopt(ctx: SockoptContext) -> i32 {
     sockopt::run(&ctx)
 }
 
+/// What another proxy says of its sockets by their mark.
+#[cgroup_sockopt(setsockopt)]
+pub fn weir_set_mark(ctx: SockoptContext) -> i32 {
+    marks::run(&ctx);
+    GO_ON as i32
+}
+
 /// Sockets that are closed without ever having been connected.
 #[cgroup_sock(sock_release)]
 pub fn weir_release(ctx: SockContext) -> i32 {

@@ -3,7 +3,12 @@
 //! Such a proxy is not told of a refusal (it may well not look at what `setsockopt` returns), so a socket that a cap refuses is
 //! *doomed*: it stays where it is counted, and the agent ends it.
 
-use aya_ebpf::{bindings::bpf_sockopt, helpers::bpf_get_current_uid_gid};
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::bpf_sockopt,
+    helpers::{bpf_get_current_uid_gid, bpf_get_netns_cookie},
+    programs::SockoptContext,
+};
 use weir_common::{
     mark::{self, Marked},
     reason::Refusal,
@@ -12,11 +17,22 @@ use weir_common::{
 
 use crate::{atomic, books, maps, sockopt, tags, zone::Zone};
 
-pub const SOL_SOCKET: i32 = 1;
-pub const SO_MARK: i32 = 36;
+const SOL_SOCKET: i32 = 1;
+const SO_MARK: i32 = 36;
 
+/// Whatever weir makes of it, the mark is the kernel's to set.
 #[inline(always)]
-pub fn run(sockopt: *mut bpf_sockopt) {
+pub fn run(ctx: &SockoptContext) {
+    let sockopt = ctx.sockopt;
+    // SAFETY: the context is the kernel's. Sockets of another namespace are another instance's.
+    unsafe {
+        if (*sockopt).level != SOL_SOCKET
+            || (*sockopt).optname != SO_MARK
+            || bpf_get_netns_cookie(ctx.as_ptr()) != maps::netns_cookie()
+        {
+            return;
+        }
+    }
     let Some(marked) = read(sockopt) else { return };
     if let Err(refusal) = bind(sockopt, marked) {
         books::refused_on_host(refusal);

@@ -173,20 +173,28 @@ fn connecting(ctx: &SockOpsContext) {
 #[inline(always)]
 fn changed(ctx: &SockOpsContext) {
     let Some(tag) = socket(ctx).and_then(tags::find) else { return };
-    let (old, new) = (ctx.arg(0), ctx.arg(1));
+    let new = ctx.arg(1);
     if new == BPF_TCP_CLOSE {
         // SAFETY: the context is the kernel's.
         let (rx_bytes, tx_bytes) = unsafe { ((*ctx.ops).bytes_received, (*ctx.ops).bytes_acked) };
         books::settle(tag, rx_bytes, tx_bytes);
-        debug!(ctx, "closed: port {} from state {} rx {} tx {}", ctx.local_port(), old, rx_bytes, tx_bytes);
+        debug!(ctx, "closed: port {} from state {} rx {} tx {}", ctx.local_port(), old(ctx), rx_bytes, tx_bytes);
         return;
     }
     match new {
         BPF_TCP_ESTABLISHED => now_connected(tag),
         BPF_TCP_CLOSE_WAIT => mark(tag, PEER_CLOSED),
-        BPF_TCP_FIN_WAIT1 if old == BPF_TCP_ESTABLISHED => mark(tag, LOCAL_CLOSED),
+        BPF_TCP_FIN_WAIT1 if old(ctx) == BPF_TCP_ESTABLISHED => mark(tag, LOCAL_CLOSED),
         _ => {}
     }
+}
+
+/// The state before, loaded where it is looked at: four bytes that are kept on the stack in between may be put where a pointer was, and
+/// without `CAP_PERFMON` the verifier (seen on Linux 6.18) takes that for an "attempt to corrupt spilled pointer on stack".
+#[inline(always)]
+fn old(ctx: &SockOpsContext) -> u32 {
+    // SAFETY: the context is the kernel's.
+    unsafe { core::ptr::read_volatile(&raw const (*ctx.ops).__bindgen_anon_1.args[0]) }
 }
 
 /// The socket is established, so `sock_diag` lists it.

@@ -17,7 +17,7 @@ use weir_common::{
     source::SourceKey,
 };
 
-use crate::{atomic, books, maps, marks, sources, tags, zone::Zone};
+use crate::{atomic, books, maps, sources, tags, zone::Zone};
 
 const IPPROTO_TCP: u32 = 6;
 const AF_INET: u32 = 2;
@@ -30,18 +30,11 @@ const REJECT: i32 = 0;
 pub fn run(ctx: &SockoptContext) -> i32 {
     let sockopt = ctx.sockopt;
     // SAFETY: the context is the kernel's.
-    let (level, name) = unsafe { ((*sockopt).level, (*sockopt).optname) };
-    let is_mark = level == marks::SOL_SOCKET && name == marks::SO_MARK;
-    if level != LEVEL && !is_mark {
+    if unsafe { (*sockopt).level } != LEVEL {
         return PASS;
     }
     // SAFETY: as above. Sockets of another namespace are another instance's.
     if unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != maps::netns_cookie() {
-        return PASS;
-    }
-    if is_mark {
-        // Whatever weir makes of it, the mark is the kernel's to set.
-        marks::run(sockopt);
         return PASS;
     }
     match decide(sockopt) {

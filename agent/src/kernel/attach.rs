@@ -47,7 +47,7 @@ fn one(object: &Ebpf, name: &'static str, cgroup: &File, dir: &InstanceDir) -> R
 fn attach(name: &str, program: BorrowedFd<'_>, cgroup: &File, pin: &std::path::Path) -> io::Result<()> {
     let hook = match name {
         names::PROG_SOCK_OPS => sys::AttachType::SockOps,
-        names::PROG_SETSOCKOPT => sys::AttachType::SetSockopt,
+        names::PROG_SETSOCKOPT | names::PROG_SET_MARK => sys::AttachType::SetSockopt,
         _ => sys::AttachType::SockRelease,
     };
     let link = sys::create_link(program, cgroup.as_fd(), hook)?;
