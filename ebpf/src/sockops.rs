@@ -178,7 +178,14 @@ fn changed(ctx: &SockOpsContext) {
         // SAFETY: the context is the kernel's.
         let (rx_bytes, tx_bytes) = unsafe { ((*ctx.ops).bytes_received, (*ctx.ops).bytes_acked) };
         books::settle(tag, rx_bytes, tx_bytes);
-        debug!(ctx, "closed: port {} from state {} rx {} tx {}", ctx.local_port(), old(ctx), rx_bytes, tx_bytes);
+        debug!(
+            ctx,
+            "closed: port {} from state {} rx {} tx {}",
+            ctx.local_port(),
+            old(ctx),
+            rx_bytes,
+            tx_bytes
+        );
         return;
     }
     match new {

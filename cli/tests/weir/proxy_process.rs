@@ -86,7 +86,7 @@ fn a_faulty_configuration_is_not_taken_over_and_a_good_one_is() {
     proxy.folder.write("weir.toml", &format!("{text}plann = 1\n"));
     proxy.signal(Signal::SIGHUP);
     proxy.log_line("configuration not reloaded, nothing changed");
-    assert!(proxy.log_line("weir.toml:13:1").contains("plann"));
+    assert!(proxy.log_line("weir.toml:14:1").contains("plann"));
     assert!(proxy.serves());
     proxy.folder.write("weir.toml", &text);
     proxy.signal(Signal::SIGHUP);
