@@ -111,7 +111,8 @@ fn a_scrape_makes_no_system_call_for_a_zone() {
         assert!(all > 5, "the tracer sees nothing: {calls:?}");
         assert!(all < MANY as u64 / 10, "{all} system calls, by number: {calls:?}");
         let of_bpf = calls.get(&(libc::SYS_bpf as u64)).copied().unwrap_or(0);
-        assert!(of_bpf < 20, "{of_bpf} calls of bpf(2)");
+        // A few a program and a reason of the gate, whatever the number of zones.
+        assert!(of_bpf < 40, "{of_bpf} calls of bpf(2)");
         assert_eq!(agent.get("/readyz").status, 200, "and it is let go as it was");
     });
 }
