@@ -20,6 +20,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("haproxy", "haproxy"),
     ("nginx", "nginx-light"),
     ("chromium", "chromium"),
+    ("openssl", "openssl"),
 ];
 
 /// # Errors
