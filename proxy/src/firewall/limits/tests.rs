@@ -113,7 +113,8 @@ fn a_crowd_of_addresses_costs_bounded_memory_and_does_not_lift_the_limit() {
     assert!(asked.take("10.9.9.9", "/", None).is_ok());
     assert!(asked.bucket.governor.len() < 10, "{}", asked.bucket.governor.len());
     let later = asked.crowded();
-    assert!((0..50).all(|n| asked.take(&address(n), "/", None).is_ok()));
+    // Few enough that no table of the sixteen is full by chance: keys are spread by a secret.
+    assert!((0..8).all(|n| asked.take(&address(n), "/", None).is_ok()));
     assert_eq!(asked.crowded(), later);
 }
 
