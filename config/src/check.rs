@@ -9,6 +9,7 @@ mod firewall;
 mod foreign;
 mod listeners;
 mod networks;
+mod notices;
 mod origin;
 mod origins;
 mod plans;
@@ -30,7 +31,7 @@ use std::{
 use crate::{
     error::{ConfigError, Problem},
     model::{Config, InstanceName, Plan, PlanName, Proxy, Tls, Zone},
-    raw::{AGENT, FIREWALL, PROXY, ROOT, Section, Value, XDP, ZONE_FILE},
+    raw::{AGENT, FIREWALL, NOTICES, PROXY, ROOT, Section, Value, XDP, ZONE_FILE},
     source::{Report, Source},
 };
 use listeners::Listeners;
@@ -105,6 +106,7 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
     let agent_section = root.section("agent", &AGENT);
     let agent = agent::read(&agent_section, &instance, &mut listeners);
     let xdp = xdp::read(&root.section("xdp", &XDP));
+    let notices = notices::read(&root.section("notices", &NOTICES), &instance, &agent, &mut listeners);
     let plans = plans::read(root.get("plans"));
     let lists = firewall::Lists::default();
     let firewall = firewall::host(&root.section("firewall", &FIREWALL), &lists);
@@ -129,7 +131,18 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
     foreign::check_numbers(&agent_section, agent.marks, &zones);
     let plans = plans.into_values().map(|plan| (plan.name.clone(), (*plan).clone())).collect();
     sources.extend(lists.into_paths());
-    Some(Config { instance, proxy, firewall, agent, xdp, listeners: dedicated, plans, zones, sources })
+    Some(Config {
+        instance,
+        proxy,
+        firewall,
+        agent,
+        xdp,
+        notices,
+        listeners: dedicated,
+        plans,
+        zones,
+        sources,
+    })
 }
 
 /// The files of all certificates, each once: many zones may share a pair.

@@ -22,10 +22,11 @@ pub use error::{ConfigError, Fault};
 pub use host::normalise_host;
 pub use index::HostIndex;
 pub use model::{
-    AccessAction, AccessLog, AccessRule, Accounting, Agent, CloseCode, Config, Counts, CustomAction,
-    CustomRule, Firewall, ForeignListener, ForwardedHeaders, HostFirewall, HostPattern, InstanceName,
-    KernelLog, LimitKey, LogFormat, LogTo, MarkRange, OnError, Operator, Origin, OriginScheme, OriginTls,
-    Origins, Plan, PlanName, Proxy, RateLimit, RuleId, SynRate, Timeouts, Tls, TlsVersion, Xdp, XdpInterface,
-    XdpMode, XdpRule, Zone, ZoneName,
+    AccessAction, AccessLog, AccessRule, Accounting, Agent, Alertmanager, CloseCode, Config, Counts,
+    CustomAction, CustomRule, Firewall, ForeignListener, ForwardedHeaders, HostFirewall, HostPattern,
+    HttpUrl, InstanceName, KernelLog, LimitKey, Links, LogFormat, LogTo, Mail, MailAddress, MailLogin,
+    MailSecurity, MarkRange, Notices, Notify, OnError, Operator, Origin, OriginScheme, OriginTls, Origins,
+    Plan, PlanName, Proxy, RateLimit, RuleId, Slack, SynRate, Timeouts, Tls, TlsVersion, Webhook, Xdp,
+    XdpInterface, XdpMode, XdpRule, Zone, ZoneName,
 };
 pub use watch::{Watch, WatchError, watch};

@@ -3,6 +3,7 @@
 mod access_log;
 mod firewall;
 mod foreign;
+mod notices;
 mod origins;
 mod timeouts;
 mod tls;
@@ -18,6 +19,9 @@ pub use access_log::{AccessLog, LogFormat, LogTo};
 pub use firewall::{
     AccessAction, AccessRule, CustomAction, CustomRule, Firewall, HostFirewall, LimitKey, OnError, RateLimit,
 };
+pub use notices::{
+    Alertmanager, HttpUrl, Links, Mail, MailAddress, MailLogin, MailSecurity, Notices, Slack, Webhook,
+};
 pub use origins::{Origin, OriginScheme, OriginTls, Origins};
 pub use timeouts::Timeouts;
 pub use tls::{Tls, TlsVersion};
@@ -32,6 +36,7 @@ pub struct Config {
     pub firewall: HostFirewall,
     pub agent: Agent,
     pub xdp: Xdp,
+    pub notices: Notices,
     /// `[[listeners]]`.
     pub listeners: Vec<ForeignListener>,
     pub plans: BTreeMap<PlanName, Plan>,
@@ -194,6 +199,18 @@ pub struct Plan {
     pub socket_cap: Option<u64>,
     /// Live sockets of one source prefix on this host, above which new ones are refused by the plan's zones; default none.
     pub source_cap: Option<u64>,
+    /// Who sends a notice to a customer; default a person.
+    pub notify: Notify,
+}
+
+/// `notify`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Notify {
+    /// weir drafts, a person sends.
+    #[default]
+    Manual,
+    /// weir sends, within the policy's spacing.
+    Automatic,
 }
 
 /// `[[zones]]`.
@@ -211,6 +228,8 @@ pub struct Zone {
     pub firewall: Firewall,
     /// The zone's number in marks; default one of its name.
     pub mark: Option<u32>,
+    /// Where the zone's customer gets mail; default none, and then no notice can be sent.
+    pub contact: Option<MailAddress>,
 }
 
 /// A host that a zone answers to: lower case, without a port or a trailing dot, IDNA names in their ASCII form, an IPv6

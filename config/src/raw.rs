@@ -25,7 +25,18 @@ pub(crate) struct Keys {
 
 pub(crate) static ROOT: Keys = Keys {
     section: "the top level",
-    keys: &["instance", "zones_dir", "proxy", "firewall", "agent", "xdp", "listeners", "plans", "zones"],
+    keys: &[
+        "instance",
+        "zones_dir",
+        "proxy",
+        "firewall",
+        "agent",
+        "xdp",
+        "notices",
+        "listeners",
+        "plans",
+        "zones",
+    ],
 };
 pub(crate) static ZONE_FILE: Keys = Keys { section: "a zone file", keys: &["zones"] };
 pub(crate) static PROXY: Keys = Keys {
@@ -86,7 +97,7 @@ pub(crate) static AGENT: Keys = Keys {
     ],
 };
 pub(crate) static PLAN: Keys =
-    Keys { section: "[plans.NAME]", keys: &["guideline", "abuse_cap", "socket_cap", "source_cap"] };
+    Keys { section: "[plans.NAME]", keys: &["guideline", "abuse_cap", "socket_cap", "source_cap", "notify"] };
 pub(crate) static ZONE: Keys = Keys {
     section: "[[zones]]",
     keys: &[
@@ -102,6 +113,7 @@ pub(crate) static ZONE: Keys = Keys {
         "timeouts",
         "firewall",
         "mark",
+        "contact",
     ],
 };
 pub(crate) static ORIGIN_TLS: Keys = Keys { section: "origin_tls", keys: &["ca", "server_name"] };
@@ -142,8 +154,34 @@ pub(crate) static XDP: Keys =
 pub(crate) static XDP_INTERFACE: Keys = Keys { section: "an item of interfaces", keys: &["name", "mode"] };
 pub(crate) static SYN_RATE: Keys = Keys { section: "syn_rate", keys: &["per_second", "burst"] };
 
+pub(crate) static NOTICES: Keys = Keys {
+    section: "[notices]",
+    keys: &[
+        "sender_name",
+        "templates",
+        "timeout",
+        "retry_days",
+        "links",
+        "link_url",
+        "link_days",
+        "link_keys",
+        "mail",
+        "webhook",
+        "slack",
+        "alertmanager",
+    ],
+};
+pub(crate) static MAIL: Keys = Keys {
+    section: "[notices.mail]",
+    keys: &["server", "security", "user", "password_file", "from", "reply_to", "ca"],
+};
+pub(crate) static WEBHOOK: Keys = Keys { section: "[notices.webhook]", keys: &["url", "secret_file", "ca"] };
+pub(crate) static SLACK: Keys = Keys { section: "[notices.slack]", keys: &["url_file", "ca"] };
+pub(crate) static ALERTMANAGER: Keys =
+    Keys { section: "[notices.alertmanager]", keys: &["urls", "token_file", "ca"] };
+
 /// All of them. A key that is found in the wrong section is looked up here.
-static ALL: [&Keys; 19] = [
+static ALL: [&Keys; 24] = [
     &ROOT,
     &PROXY,
     &ACCESS_LOG,
@@ -163,6 +201,11 @@ static ALL: [&Keys; 19] = [
     &SYN_RATE,
     &LISTENER,
     &MARKS,
+    &NOTICES,
+    &MAIL,
+    &WEBHOOK,
+    &SLACK,
+    &ALERTMANAGER,
 ];
 
 /// A table whose keys have been checked. A section that the file lacks is an empty one.

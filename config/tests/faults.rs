@@ -107,6 +107,11 @@ fn faults_of_xdp_name_their_place_and_the_remedy() {
 }
 
 #[test]
+fn what_reaches_people_is_checked() {
+    check(include_str!("faults/notices.txt"));
+}
+
+#[test]
 fn columns_count_characters() {
     let found = faults("\"ä\" = 1\ninstance = \"äöü\" # ü\n[proxy] # ü\nhttp = [\"[::]:80\", \"ü\", 7]\n");
     let places: Vec<_> = found.iter().map(|fault| (fault.line, fault.column)).collect();

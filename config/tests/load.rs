@@ -343,3 +343,59 @@ fn the_access_log_and_the_way_out_are_read() {
     assert_eq!(proxy.access_log.format, weir_config::LogFormat::Combined);
     assert_eq!(proxy.access_log.to, weir_config::LogTo::File("/etc/weir/./a.log".into()));
 }
+
+#[test]
+fn ways_to_reach_people_are_read() {
+    let folder = folder("", &[]);
+    for secret in ["smtp.password", "hook.key", "slack.url"] {
+        fs::write(folder.path().join(secret), "secret\n").unwrap();
+    }
+    fs::create_dir(folder.path().join("letters")).unwrap();
+    let text = r#"
+[proxy]
+http = ["[::]:80"]
+[agent]
+ledger = "/srv/weir/ledger.db"
+[notices]
+sender_name = "Example Edge"
+templates = "letters"
+links = "127.0.0.1:9466"
+link_url = "https://notices.example.com/weir/"
+[notices.mail]
+server = "[2001:db8::25]"
+security = "tls"
+user = "weir"
+password_file = "smtp.password"
+from = "limits@example.com"
+[notices.webhook]
+url = "http://[::1]:8000/hook"
+secret_file = "hook.key"
+[notices.slack]
+url_file = "slack.url"
+[notices.alertmanager]
+urls = ["http://127.0.0.1:9093/"]
+[plans.free]
+guideline = 5
+notify = "automatic"
+[[zones]]
+name = "a.example"
+plan = "free"
+origin = "ws://127.0.0.1:9001"
+contact = "ann.o'hara+weir@a.example"
+"#;
+    let config = Config::parse(text, folder.path()).unwrap();
+    let notices = &config.notices;
+    assert_eq!((notices.retry_days, notices.timeout), (4, Duration::from_secs(10)));
+    let links = notices.links.as_ref().unwrap();
+    assert_eq!((links.url.as_str(), links.days), ("https://notices.example.com/weir", 60));
+    assert_eq!(links.keys, Path::new("/srv/weir/links.keys"));
+    let mail = notices.mail.as_ref().unwrap();
+    assert_eq!((mail.host.as_str(), mail.port), ("2001:db8::25", 465));
+    assert_eq!(mail.login.as_ref().unwrap().password_file, folder.path().join("smtp.password"));
+    assert_eq!(mail.from.host(), "example.com");
+    assert_eq!(notices.alertmanager.as_ref().unwrap().urls[0].as_str(), "http://127.0.0.1:9093");
+    assert_eq!(config.zones[0].contact.as_ref().unwrap().as_str(), "ann.o'hara+weir@a.example");
+    assert_eq!(config.zones[0].plan.notify, weir_config::Notify::Automatic);
+    let quiet = Config::parse("[proxy]\nhttp = [\"[::]:80\"]", folder.path()).unwrap().notices;
+    assert_eq!((quiet.mail, quiet.links, quiet.sender_name.as_str()), (None, None, "default"));
+}

@@ -14,9 +14,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("weir-ebpf", &["weir-common"]),
     ("weir-reachout", &["weir-config"]),
     ("weir-proxy", &["weir-admin", "weir-common", "weir-config"]),
-    ("weir-agent", &["weir-admin", "weir-common", "weir-config", "weir-reachout"]),
+    ("weir-notices", &["weir-config", "weir-reachout"]),
+    ("weir-agent", &["weir-admin", "weir-common", "weir-config", "weir-notices", "weir-reachout"]),
     ("weir", &["weir-agent", "weir-config", "weir-proxy", "weir-reachout"]),
-    ("weir-tests", &["weir-agent", "weir-common", "weir-config", "weir-proxy", "weir-reachout"]),
+    (
+        "weir-tests",
+        &["weir-agent", "weir-common", "weir-config", "weir-notices", "weir-proxy", "weir-reachout"],
+    ),
 ];
 
 /// What may not be found below a crate, however far down.

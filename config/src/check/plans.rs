@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    model::{Plan, PlanName},
+    model::{Notify, Plan, PlanName},
     raw::{PLAN, Section, Value},
 };
 
@@ -11,6 +11,8 @@ use crate::{
 const MOST: u64 = i64::MAX as u64;
 /// The abuse cap of a plan that has none, in guidelines.
 const ABUSE_FACTOR: u64 = 10;
+
+const NOTIFY: [(&str, Notify); 2] = [("manual", Notify::Manual), ("automatic", Notify::Automatic)];
 
 /// By name. A faulty plan is in it too, so that its zones are not said to have an unknown one.
 pub(super) type Plans = BTreeMap<String, Arc<Plan>>;
@@ -35,6 +37,7 @@ fn plan(name: &str, section: &Section<'_>) -> Plan {
         abuse_cap: abuse_cap.unwrap_or(default_cap),
         socket_cap: section.get("socket_cap").and_then(|value| value.number(1..=MOST, default_cap)),
         source_cap: source_cap(section),
+        notify: section.get("notify").and_then(|value| value.choice(&NOTIFY)).unwrap_or_default(),
     }
 }
 

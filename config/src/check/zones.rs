@@ -5,9 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{firewall, origins, plans::Plans, timeouts, tls};
+use super::{firewall, notices, origins, plans::Plans, timeouts, tls};
 use crate::{
-    model::{HostPattern, Plan, PlanName, Timeouts, Zone, ZoneName},
+    model::{HostPattern, Notify, Plan, PlanName, Timeouts, Zone, ZoneName},
     nearest::nearest,
     raw::{Section, TIMEOUTS, Value, ZONE, ZONE_FIREWALL},
     source::Place,
@@ -86,6 +86,8 @@ impl<'p> Zones<'p> {
         let firewall =
             firewall::zone(&section.section("firewall", &ZONE_FIREWALL), self.has_geoip, self.lists);
 
+        let contact = section.get("contact").and_then(|value| notices::contact(&value));
+
         let Some((name, value)) = named.filter(|_| !twice) else { return };
         let zone = Zone {
             name: name.clone(),
@@ -96,6 +98,7 @@ impl<'p> Zones<'p> {
             timeouts: timeouts.unwrap_or_else(|| self.timeouts.clone()),
             firewall,
             mark,
+            contact,
         };
         self.by_name.insert(name, (Arc::new(zone), value.at().place()));
     }
@@ -192,5 +195,6 @@ fn no_plan() -> Arc<Plan> {
         abuse_cap: 1,
         socket_cap: None,
         source_cap: None,
+        notify: Notify::Manual,
     })
 }
