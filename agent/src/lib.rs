@@ -13,7 +13,7 @@ mod events;
 pub mod gate;
 mod host;
 mod kernel;
-mod ledger;
+pub mod ledger;
 mod marks;
 mod metrics;
 mod operator;

@@ -54,12 +54,19 @@ impl Abuse {
         policies: impl Fn(&PolicyVersion) -> Option<&'p Policy>,
     ) -> Result<Self, ReplayError> {
         let mut abuse = Self::new(zone);
-        for entry in entries {
-            let policy = ReplayError::known(entry, &policies)?;
-            let applied = abuse.apply(policy, entry.at, &entry.fact()?);
-            applied.map_err(|source| ReplayError::Forbidden { seq: entry.seq, source })?;
-        }
+        entries.into_iter().try_for_each(|entry| abuse.follow(entry, &policies))?;
         Ok(abuse)
+    }
+
+    /// Takes the zone's next entry into account, with every check.
+    pub fn follow<'p>(
+        &mut self,
+        entry: &Entry,
+        policies: impl Fn(&PolicyVersion) -> Option<&'p Policy>,
+    ) -> Result<(), ReplayError> {
+        let policy = ReplayError::known(entry, &policies)?;
+        let applied = self.apply(policy, entry.at, &entry.fact()?);
+        applied.map_err(|source| ReplayError::Forbidden { seq: entry.seq, source })
     }
 
     pub fn verdict(&self) -> Option<&Verdict> {

@@ -21,6 +21,9 @@ pub enum NoticeKind {
 }
 
 impl NoticeKind {
+    pub const ALL: [Self; 5] =
+        [Self::First, Self::Reminder, Self::EventExempted, Self::Resolved, Self::LimitScheduled];
+
     pub const fn label(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -57,6 +60,18 @@ pub enum Failure {
     Refused,
     /// Given up after its retries.
     Expired,
+}
+
+impl Failure {
+    pub const ALL: [Self; 3] = [Self::Bounced, Self::Refused, Self::Expired];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Bounced => "bounced",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+        }
+    }
 }
 
 /// What became of a notice.

@@ -37,6 +37,16 @@ impl SlotIndex {
         if slot.start() < at { slot.next() } else { slot }
     }
 
+    /// Slots since 1970-01-01T00:00:00Z.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The slot of that number.
+    pub const fn of_number(number: u32) -> Self {
+        Self(number)
+    }
+
     pub(crate) fn of_seconds(unix: i64) -> Self {
         Self(u32::try_from(unix.div_euclid(SLOT_SECONDS).max(0)).unwrap_or(u32::MAX))
     }

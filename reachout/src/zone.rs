@@ -173,12 +173,19 @@ impl Zone {
         policies: impl Fn(&PolicyVersion) -> Option<&'p Policy>,
     ) -> Result<Self, ReplayError> {
         let mut zone = Self::new(name);
-        for entry in entries {
-            let policy = ReplayError::known(entry, &policies)?;
-            let applied = zone.apply(policy, entry.at, &entry.actor, &entry.fact()?);
-            applied.map_err(|source| ReplayError::Forbidden { seq: entry.seq, source })?;
-        }
+        entries.into_iter().try_for_each(|entry| zone.follow(entry, &policies))?;
         Ok(zone)
+    }
+
+    /// Takes the zone's next entry into account, with every check.
+    pub fn follow<'p>(
+        &mut self,
+        entry: &Entry,
+        policies: impl Fn(&PolicyVersion) -> Option<&'p Policy>,
+    ) -> Result<(), ReplayError> {
+        let policy = ReplayError::known(entry, &policies)?;
+        let applied = self.apply(policy, entry.at, &entry.actor, &entry.fact()?);
+        applied.map_err(|source| ReplayError::Forbidden { seq: entry.seq, source })
     }
 
     pub fn name(&self) -> &str {

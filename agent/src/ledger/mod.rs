@@ -5,10 +5,16 @@
 //! that the kernel has go on. A ledger that could not be opened is tried again with each request and every [`RETRY`]; that an
 //! event could be written is proved every [`HEARTBEAT`].
 
+mod batch;
 mod error;
 mod offline;
+mod outbox;
+#[cfg(test)]
+mod outbox_tests;
+mod packing;
 mod row;
 mod schema;
+mod slots;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -31,9 +37,13 @@ use weir_reachout::{
     ledger::{Draft, Entry},
 };
 
+pub use batch::{Batch, CaseRow, DetectorRow, GuidelineRow};
 pub use error::LedgerError;
 pub use offline::Reader;
-use store::Store;
+pub use outbox::{Tally, Unheard};
+pub use packing::{Packed, pack_row, unvarint, varint};
+pub use slots::{CHUNK, Memory, day_of};
+pub use store::Store;
 
 use crate::state::lock;
 
@@ -64,7 +74,11 @@ pub struct Health {
     fault: Mutex<Option<String>>,
 }
 
+/// What is done on the ledger's thread.
+type Work = Box<dyn FnOnce(&mut Clerk) + Send>;
+
 enum Request {
+    Work(Work),
     Load(oneshot::Sender<Result<InForce, LedgerError>>),
     Record(Box<Draft>, oneshot::Sender<Result<Entry, LedgerError>>),
     Newest(u64, oneshot::Sender<Result<Vec<Entry>, LedgerError>>),
@@ -104,6 +118,21 @@ impl Ledger {
     /// The newest entries, newest first.
     pub async fn newest(&self, count: u64) -> Result<Vec<Entry>, LedgerError> {
         self.ask(|reply| Request::Newest(count, reply)).await
+    }
+
+    /// Has the ledger's thread do this; what it writes is on the disk when it returns.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.ask(|reply: oneshot::Sender<Result<T, LedgerError>>| {
+            Request::Work(Box::new(move |clerk: &mut Clerk| {
+                let done = clerk.with(work);
+                clerk.wrote(&done);
+                drop(reply.send(done));
+            }))
+        })
+        .await
     }
 
     async fn ask<T>(
@@ -167,6 +196,7 @@ impl Clerk {
             let patience = if self.health.up.load(Relaxed) { HEARTBEAT } else { RETRY };
             // Who asked and went away gets no answer; what was recorded stays recorded.
             match waiting.recv_timeout(patience) {
+                Ok(Request::Work(work)) => work(&mut self),
                 Ok(Request::Load(reply)) => drop(reply.send(self.load())),
                 Ok(Request::Record(draft, reply)) => {
                     let recorded = self.with(|store| store.append(*draft));

@@ -38,7 +38,91 @@ CREATE TABLE heartbeat (
 ) STRICT;
 ";
 
-pub const MIGRATIONS: [&str; 1] = [V1];
+/// What the policy rests on and what it decided, beside the events. `policies`: every version that a decision was made under.
+/// `zones`: small numbers for names. `guidelines`: from which slot on a zone had which. `slots_recent`: of the running day, a
+/// row a slot and 4096 zones; `slots_daily`: of the days before, a row a zone (`packing.rs`). `building`: the slot under way.
+/// `detectors`: where a zone's detector stood before the slot `next`. `cases` and `limits` are what the events say now, kept
+/// so that the database itself refuses a second open case of a zone, and a limit without a delivered notice and a person.
+/// `outbox`: what has to leave; its `state` is the last attempt's. Times are seconds since 1970.
+const V2: &str = "
+CREATE TABLE policies (
+    version TEXT PRIMARY KEY,
+    params  TEXT NOT NULL
+) STRICT;
+CREATE TABLE zones (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE guidelines (
+    zone      INTEGER NOT NULL REFERENCES zones (id),
+    slot      INTEGER NOT NULL,
+    guideline INTEGER NOT NULL,
+    plan      TEXT NOT NULL,
+    PRIMARY KEY (zone, slot)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE slots_recent (
+    slot  INTEGER NOT NULL,
+    chunk INTEGER NOT NULL,
+    data  BLOB NOT NULL,
+    UNIQUE (slot, chunk)
+) STRICT;
+CREATE TABLE slots_daily (
+    day  INTEGER NOT NULL,
+    zone INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (day, zone)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE building (
+    one  INTEGER PRIMARY KEY CHECK (one = 1),
+    data BLOB NOT NULL
+) STRICT;
+CREATE TABLE detectors (
+    zone INTEGER PRIMARY KEY REFERENCES zones (id),
+    next INTEGER NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+CREATE TABLE cases (
+    id        TEXT PRIMARY KEY,
+    zone      TEXT NOT NULL,
+    state     TEXT NOT NULL,
+    opened_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX a_zone_has_one_open_case ON cases (zone) WHERE state <> 'closed';
+CREATE TABLE outbox (
+    id        INTEGER PRIMARY KEY,
+    key       TEXT NOT NULL UNIQUE,
+    way       TEXT NOT NULL,
+    recipient TEXT NOT NULL CHECK (recipient IN ('customer', 'operators')),
+    subject   TEXT NOT NULL,
+    zone      TEXT NOT NULL,
+    case_id   TEXT,
+    number    INTEGER,
+    content   TEXT NOT NULL,
+    queued_at INTEGER NOT NULL,
+    state     TEXT NOT NULL DEFAULT 'due'
+              CHECK (state IN ('due', 'sending', 'delivered', 'bounced', 'refused', 'expired')),
+    due_at    INTEGER NOT NULL,
+    attempts  INTEGER NOT NULL DEFAULT 0,
+    why       TEXT NOT NULL DEFAULT '',
+    ended_at  INTEGER,
+    heard     INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE UNIQUE INDEX a_notice_is_sent_once ON outbox (case_id, subject, number) WHERE recipient = 'customer';
+CREATE INDEX outbox_due ON outbox (due_at) WHERE state IN ('due', 'sending');
+CREATE INDEX outbox_unheard ON outbox (id) WHERE recipient = 'customer' AND heard = 0;
+CREATE TABLE limits (
+    case_id     TEXT PRIMARY KEY REFERENCES cases (id),
+    cap         INTEGER NOT NULL,
+    approved_by TEXT NOT NULL CHECK (approved_by <> ''),
+    began_at    INTEGER NOT NULL
+) STRICT;
+CREATE TRIGGER limits_rest_on_a_delivered_notice BEFORE INSERT ON limits
+WHEN NOT EXISTS (
+    SELECT 1 FROM outbox WHERE case_id = NEW.case_id AND recipient = 'customer' AND state = 'delivered')
+BEGIN SELECT RAISE(ABORT, 'no notice on this case was delivered'); END;
+";
+
+pub const MIGRATIONS: [&str; 2] = [V1, V2];
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

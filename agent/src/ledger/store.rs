@@ -69,16 +69,9 @@ impl Store {
 
     /// Writes an entry at the end of the chain; it is on the disk when this returns.
     pub fn append(&mut self, draft: Draft) -> Result<Entry, LedgerError> {
-        self.check_in_place()?;
         let mut head = self.head;
         let entry = head.append(draft)?;
-        let written = self.write(|transaction| row::insert(transaction, &entry));
-        // A commit that failed late may have been written all the same: the file has the last word.
-        match written {
-            Err(_) if row::head(&self.connection).is_ok_and(|found| found == head) => {}
-            other => other.map_err(failed("write to", &self.path))?,
-        }
-        self.head = head;
+        self.written(head, |transaction| row::insert(transaction, &entry))?;
         Ok(entry)
     }
 
@@ -101,13 +94,39 @@ impl Store {
         self.head
     }
 
+    /// Calls `each` with every entry, oldest first. The chain was followed when the ledger was opened.
+    pub fn each(&self, each: impl FnMut(Entry) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
+        follow(&self.connection, &self.path, each).map(drop)
+    }
+
+    /// The parameters as JSON of every policy that entries name.
+    pub fn policies(&self) -> Result<Vec<(String, String)>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let mut statement = self.connection.prepare("SELECT version, params FROM policies")?;
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        read().map_err(failed("read", &self.path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn set_head(&mut self, head: Head) {
+        self.head = head;
+    }
+
     /// Bytes on the disk, with what is not yet in the main file.
     pub fn size(&self) -> u64 {
         let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         size(&self.path) + size(&beside(&self.path, "-wal"))
     }
 
-    fn write(
+    pub(super) fn write(
         &mut self,
         step: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<()> {
@@ -117,7 +136,7 @@ impl Store {
     }
 
     /// SQLite would go on writing to a file that nobody can find any more.
-    fn check_in_place(&self) -> Result<(), LedgerError> {
+    pub(super) fn check_in_place(&self) -> Result<(), LedgerError> {
         match fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == self.identity => Ok(()),
             _ => Err(LedgerError::Replaced { path: self.path.clone() }),

@@ -1,0 +1,138 @@
+//! What the policy writes in one transaction: entries, outbox rows, slots and the detectors that saw them. All of it, or nothing.
+
+use rusqlite::{Transaction, params};
+use weir_reachout::{
+    ledger::{Draft, Entry, Head},
+    outbox::NewMessage,
+    slot::SlotIndex,
+};
+
+use super::{
+    LedgerError, outbox,
+    outbox::Unheard,
+    row, slots,
+    store::{Store, failed},
+};
+
+/// One transaction of the policy's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// The policy that `drafts` were made under: its version and its parameters as JSON.
+    pub policy: Option<(String, String)>,
+    pub drafts: Vec<Draft>,
+    pub messages: Vec<NewMessage>,
+    /// Rows whose ends `drafts` tell.
+    pub heard: Vec<Unheard>,
+    /// Cases as they are after `drafts`.
+    pub cases: Vec<CaseRow>,
+    /// Names by number of zones that are new here.
+    pub zones: Vec<(u32, String)>,
+    pub guidelines: Vec<GuidelineRow>,
+    /// A slot that is over: a row for each chunk of zones.
+    pub slot: Option<(SlotIndex, Vec<Vec<u8>>)>,
+    /// Zones' detectors before the slot `next`.
+    pub detectors: Vec<DetectorRow>,
+    /// The slot under way.
+    pub building: Option<Vec<u8>>,
+}
+
+/// What the events say of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaseRow {
+    pub id: String,
+    pub zone: String,
+    pub state: &'static str,
+    pub opened_at: i64,
+    /// Cap, who approved it, and since when.
+    pub limit: Option<(u64, String, i64)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuidelineRow {
+    pub zone: u32,
+    pub slot: SlotIndex,
+    pub guideline: u64,
+    pub plan: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DetectorRow {
+    pub zone: u32,
+    pub next: SlotIndex,
+    pub data: Vec<u8>,
+}
+
+impl Store {
+    /// Writes all of the batch; it is on the disk when this returns. The entries as they are kept.
+    pub fn commit(&mut self, batch: &Batch) -> Result<Vec<Entry>, LedgerError> {
+        let mut head = self.head();
+        let entries: Vec<Entry> =
+            batch.drafts.iter().map(|draft| head.append(draft.clone())).collect::<Result<_, _>>()?;
+        self.written(head, |transaction| write(transaction, batch, &entries))?;
+        Ok(entries)
+    }
+
+    /// Runs a transaction that brings the chain to `head`.
+    pub(super) fn written(
+        &mut self,
+        head: Head,
+        step: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), LedgerError> {
+        self.check_in_place()?;
+        let written = self.write(step);
+        // A commit that failed late may have been written all the same: the file has the last word.
+        match written {
+            Err(_)
+                if head != self.head() && row::head(self.connection()).is_ok_and(|found| found == head) => {}
+            other => other.map_err(failed("write to", self.path()))?,
+        }
+        self.set_head(head);
+        Ok(())
+    }
+
+    /// A transaction without an entry.
+    pub(super) fn change(
+        &mut self,
+        action: &'static str,
+        step: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), LedgerError> {
+        self.check_in_place()?;
+        self.write(step).map_err(failed(action, self.path()))
+    }
+}
+
+fn write(transaction: &Transaction<'_>, batch: &Batch, entries: &[Entry]) -> rusqlite::Result<()> {
+    if let Some((version, params)) = &batch.policy {
+        let sql = "INSERT INTO policies (version, params) VALUES (?1, ?2) ON CONFLICT (version) DO NOTHING";
+        transaction.prepare_cached(sql)?.execute(params![version, params])?;
+    }
+    for entry in entries {
+        row::insert(transaction, entry)?;
+    }
+    for message in &batch.messages {
+        outbox::insert(transaction, message)?;
+    }
+    for heard in &batch.heard {
+        outbox::hear(transaction, heard)?;
+    }
+    for case in &batch.cases {
+        self::case(transaction, case)?;
+    }
+    slots::write(transaction, batch)
+}
+
+fn case(transaction: &Transaction<'_>, case: &CaseRow) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO cases (id, zone, state, opened_at) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (id) DO UPDATE SET state = excluded.state";
+    transaction.prepare_cached(sql)?.execute(params![case.id, case.zone, case.state, case.opened_at])?;
+    match &case.limit {
+        None => transaction.prepare_cached("DELETE FROM limits WHERE case_id = ?1")?.execute([&case.id])?,
+        Some((cap, approved_by, began_at)) => {
+            let sql = "INSERT INTO limits (case_id, cap, approved_by, began_at) VALUES (?1, ?2, ?3, ?4)
+                       ON CONFLICT (case_id) DO UPDATE SET cap = excluded.cap, approved_by = excluded.approved_by";
+            let cap = i64::try_from(*cap).unwrap_or(i64::MAX);
+            transaction.prepare_cached(sql)?.execute(params![case.id, cap, approved_by, began_at])?
+        }
+    };
+    Ok(())
+}
