@@ -50,6 +50,7 @@ pub fn pages(state: Arc<State>) -> std::io::Result<Router> {
         .route("/api/events", get(events))
         .route("/api/host", get(host))
         .route("/api/acts", get(acts))
+        .route("/api/denied", get(denied))
         .route("/api/sources", get(top_sources))
         .fallback(not_found)
         .with_state(admin);
@@ -62,7 +63,7 @@ pub async fn serve(listener: TcpListener, pages: Router) -> std::io::Result<()> 
 }
 
 async fn index() -> &'static str {
-    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/events\n/api/host\n/api/sources\n/api/acts\n"
+    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/events\n/api/host\n/api/sources\n/api/acts\n/api/denied\n"
 }
 
 async fn scrape(
@@ -145,6 +146,10 @@ async fn acts(Shared(admin): Shared<Admin>, Query(query): Query<ActsQuery>) -> R
         },
     };
     Json(ActsReply { acts, ledger_fault: state.ledger.health().fault() }).into_response()
+}
+
+async fn denied(Shared(admin): Shared<Admin>) -> Response {
+    blocking(move || Json(operator::denied(&admin.state)).into_response()).await
 }
 
 async fn no_acts() -> Response {

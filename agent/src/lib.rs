@@ -31,6 +31,6 @@ pub use host::{Finding, check_host};
 pub use kernel::{KernelError, unload};
 pub use ledger::{LedgerError, Reader as LedgerReader};
 pub use marks::{MarkCollision, Marks, ZoneMarks};
-pub use operator::{ActRecord, ActReply, ActRequest, ActsReply, act_record};
+pub use operator::{ActRecord, ActReply, ActRequest, ActsReply, DeniedRecord, DeniedReply, act_record};
 pub use run::{AgentError, run};
 pub use zones::{ZoneTableError, check_keys};

@@ -35,7 +35,7 @@ use crate::{
     kernel::{Kernel, KernelError, LinkNews, Settings, listener_key},
     ledger::Ledger,
     marks::{MarkCollision, Marks},
-    operator::{self, Hand, Now, socket},
+    operator::{self, Denials, Hand, Now, socket},
     peaks::Peaks,
     state::{Reloads, State, lock},
     zones::{ZoneTable, ZoneTableError},
@@ -156,6 +156,11 @@ fn start(config: &Config) -> Result<State, AgentError> {
     kernel.tables.check_room(&uids, listener_count(config))?;
     gate::check_room(&kernel.gate, &config.xdp.allow, &config.xdp.deny)?;
     gate::configure(&mut kernel.gate, &config.xdp.allow, &config.xdp.deny)?;
+    // With the time that is left of each, before the gate stands.
+    let mut denials = Denials::default();
+    if let Some(wanted) = hand.denied() {
+        denials.enforce(&mut operator::Gate(&mut kernel.gate), &wanted, Now::read().boot_ns);
+    }
     let changes = zones.apply(&config.zones, &kernel.zones, &mut kernel.tables)?;
     let listeners = listening(config, &zones);
     kernel.tables.set_marks(&marks.as_ref().map(Marks::keys).unwrap_or_default())?;
@@ -206,6 +211,7 @@ fn start(config: &Config) -> Result<State, AgentError> {
         ended_total: 0.into(),
         listeners: Mutex::new(listeners.iter().map(|(address, _)| listener_key(address)).collect()),
         hand: Mutex::new(hand),
+        denials: Mutex::new(denials),
         operators: Mutex::new(config.agent.operators.clone()),
         ledger,
         acts: tokio::sync::Mutex::default(),

@@ -27,7 +27,7 @@ use crate::{
     kernel::{HostMemory, Kernel, SourceTable, ZoneMemory, at_least_zero},
     ledger::Ledger,
     marks::Marks,
-    operator::Hand,
+    operator::{Denials, Hand},
     peaks::Peaks,
     zones::{Entry, ZoneTable},
 };
@@ -58,6 +58,8 @@ pub struct State {
     pub listeners: Mutex<HashSet<ListenerKey>>,
     /// Leases that people gave.
     pub hand: Mutex<Hand>,
+    /// What of them is in the gate's list.
+    pub denials: Mutex<Denials>,
     /// Who may act.
     pub operators: Mutex<Vec<Operator>>,
     pub ledger: Ledger,

@@ -155,6 +155,11 @@ impl Pinned {
         self.0.insert(&Key::new(prefix_len, words(address)), entry, 0).expect("room");
     }
 
+    /// Takes an address out.
+    pub fn take(&mut self, address: IpAddr, prefix_len: u32) {
+        self.0.remove(&Key::new(prefix_len, words(address))).expect("it was there");
+    }
+
     pub fn len(&self) -> usize {
         self.0.keys().filter_map(Result::ok).count()
     }

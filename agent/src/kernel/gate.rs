@@ -23,7 +23,7 @@ use weir_common::{
     gate::{DropEvent, GatePolicy, GateRecord, PrefixEntry, PrefixKey},
     listener::Address,
     names,
-    verdict::Outcome,
+    verdict::{Outcome, Rule},
 };
 
 use super::{KernelError, MapFill, memory::Records};
@@ -61,6 +61,11 @@ impl GateTables {
         set(offset_of!(GatePolicy, dry), policy.dry);
         set(offset_of!(GatePolicy, syn_burst_ns), policy.syn_burst_ns);
         set(offset_of!(GatePolicy, syn_token_ns), policy.syn_token_ns);
+    }
+
+    /// The rule counts and lets pass.
+    pub fn runs_dry(&self, rule: Rule) -> bool {
+        self.record.word(0, offset_of!(GateRecord, policy.dry)).load(SeqCst) & rule.bit() != 0
     }
 
     /// Packets by outcome: those that it was done to, and those that would have been dropped. Two system calls an outcome.
@@ -132,6 +137,11 @@ impl PrefixTable {
     /// Entries that fit in beside those that are there.
     pub fn room(&self) -> usize {
         (self.capacity as usize).saturating_sub(self.entries.len())
+    }
+
+    /// Entries that the kernel's table has room for.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
     }
 
     pub fn full(&self) -> KernelError {

@@ -130,6 +130,12 @@ fn prefix(text: &str) -> Result<IpNet, Unclear> {
         },
         _ => given,
     };
+    // The kernel's list has IPv4 in its mapped form, so this would be all of it.
+    let holds_ipv4 =
+        |net: &IpNet| net.contains(&IpAddr::V6(std::net::Ipv4Addr::UNSPECIFIED.to_ipv6_mapped()));
+    if net.addr().is_ipv6() && holds_ipv4(&net) {
+        return Err(Unclear::Wide(net));
+    }
     let widest = if net.addr().is_ipv4() { WIDEST.0 } else { WIDEST.1 };
     if net.prefix_len() < widest { Err(Unclear::Wide(net)) } else { Ok(net) }
 }
@@ -162,7 +168,7 @@ mod tests {
         let error = prefix("203.0.113.7/24").unwrap_err().to_string();
         assert!(error.contains("203.0.113.0/24"), "{error}");
         assert!(matches!(prefix("10.0.0.0/7"), Err(Unclear::HostBits { .. } | Unclear::Wide(_))));
-        for wide in ["0.0.0.0/0", "8.0.0.0/7", "::/0", "2001::/15", "::ffff:0.0.0.0/96"] {
+        for wide in ["0.0.0.0/0", "8.0.0.0/7", "::/0", "2001::/15", "::/16", "::/80", "::ffff:0.0.0.0/96"] {
             assert!(prefix(wide).is_err(), "{wide}");
         }
         for none in ["", "example.com", "203.0.113.0/33", "203.0.113.0/", "1.2.3"] {

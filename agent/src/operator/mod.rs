@@ -6,6 +6,8 @@
 //! record and effect finds the record when it starts again, and does it then; a kill is not done again.
 
 mod asked;
+mod denials;
+mod deny;
 mod fault;
 mod kill;
 mod peer;
@@ -27,12 +29,15 @@ use weir_reachout::{
 };
 
 pub use asked::{Asked, Unclear};
+pub use denials::{Denials, Gate};
+pub use deny::denied;
 pub use peer::Peer;
 pub use standing::{Hand, Now};
-pub use wire::{ActRecord, ActReply, ActRequest, ActsReply};
+pub use wire::{ActRecord, ActReply, ActRequest, ActsReply, DeniedRecord, DeniedReply};
 
-use self::asked::Target;
+use self::{asked::Target, denials::Undone};
 use crate::{
+    gate::ListError,
     kernel::{KernelError, at_least_zero},
     ledger::LedgerError,
     state::{State, lock},
@@ -54,8 +59,10 @@ pub enum ActError {
     NoChange { asked: u64, abuse_cap: u64 },
     #[error("not done, as it cannot be recorded: {0}")]
     Ledger(#[from] LedgerError),
-    #[error("this host has no gate for packets, so a prefix cannot be denied")]
-    NoGate,
+    #[error("not done, as the list of denied prefixes is full: it has room for {capacity}")]
+    DenyFull { capacity: u32 },
+    #[error("recorded, and not in force yet (it is tried again every second): {0}")]
+    Denial(#[source] ListError),
     #[error("this kernel cannot end sockets of others: it is built without CONFIG_INET_DIAG_DESTROY")]
     CannotKill,
     #[error(transparent)]
@@ -67,8 +74,10 @@ pub async fn act(state: &Arc<State>, who: &Peer, request: ActRequest) -> Result<
     let asked = Asked::read(request, OffsetDateTime::now_utc())?;
     let _one_at_a_time = state.acts.lock().await;
     match asked {
-        Asked::Lease { act: HandAct::DenyAdd { .. }, .. } => Err(ActError::NoGate),
         Asked::Lease { zone, act, reason } => {
+            if let HandAct::DenyAdd { prefix, .. } = &act {
+                deny::check_room(state, prefix)?;
+            }
             let evidence = evidence(state, who, &zone)?;
             if let HandAct::CapSet { websockets, .. } = act {
                 check_cap(state, &zone, websockets)?;
@@ -97,7 +106,7 @@ async fn lease(
     fault::point("recorded");
     let now = Now::read();
     lock(&state.hand).follow(&entry, now).map_err(LedgerError::from)?;
-    enforce(state, now);
+    let undone = enforce(state, now);
     let record = act_record(&entry, true);
     tracing::info!(
         entry = record.entry,
@@ -106,9 +115,14 @@ async fn lease(
         zone = record.zone,
         prefix = record.prefix,
         reason = record.reason,
-        "an operator's act is in force"
+        "an operator's act is recorded"
     );
-    Ok(ActReply { act: Some(record), sockets: None, ended: None })
+    let about = |undone: &Undone<ListError>| record.prefix.as_ref() == Some(&undone.prefix.to_string());
+    if let Some(undone) = undone.into_iter().find(about) {
+        return Err(ActError::Denial(undone.error));
+    }
+    let warning = deny::warning(state, &record);
+    Ok(ActReply { act: Some(record), sockets: None, ended: None, warning })
 }
 
 async fn kill(
@@ -130,7 +144,7 @@ async fn kill(
     let found = kill::find(state, chosen).await?;
     let sockets = found.len() as u64;
     let Some(reason) = reason else {
-        return Ok(ActReply { act: None, sockets: Some(sockets), ended: None });
+        return Ok(ActReply { act: None, sockets: Some(sockets), ended: None, warning: None });
     };
     if !kill::is_possible().await? {
         return Err(ActError::CannotKill);
@@ -150,7 +164,7 @@ async fn kill(
         reason = record.reason,
         "an operator ended established sockets"
     );
-    Ok(ActReply { act: Some(record), sockets: Some(sockets), ended: Some(ended) })
+    Ok(ActReply { act: Some(record), sockets: Some(sockets), ended: Some(ended), warning: None })
 }
 
 async fn record(
@@ -183,19 +197,33 @@ pub async fn load(state: &State) -> Result<(), LedgerError> {
     let in_force = state.ledger.load().await?;
     let now = Now::read();
     *lock(&state.hand) = Hand::new(in_force, now);
+    // What fails is tried again every second.
     enforce(state, now);
     Ok(())
 }
 
 /// Has the kernel hold what is in force, and nothing that is over.
-pub fn enforce(state: &State, now: Now) {
-    let mut zones = lock(&state.zones);
-    lock(&state.hand).enforce(&mut zones, &state.memory, now);
+/// Returns which denials could not be put into force, or be ended.
+pub fn enforce(state: &State, now: Now) -> Vec<Undone<ListError>> {
+    {
+        let mut zones = lock(&state.zones);
+        lock(&state.hand).enforce(&mut zones, &state.memory, now);
+    }
+    let mut kernel = lock(&state.kernel);
+    // Held until the list is right: an act that comes meanwhile is not undone by what was wanted before.
+    let hand = lock(&state.hand);
+    let Some(wanted) = hand.denied() else { return Vec::new() };
+    let undone = lock(&state.denials).enforce(&mut Gate(&mut kernel.gate), &wanted, now.boot_ns);
+    denials::tell(&undone);
+    undone
 }
 
 /// What is in force, by what it is on.
 pub fn in_force(state: &State) -> Vec<ActRecord> {
-    lock(&state.hand).iter().map(|(subject, standing)| standing_record(subject, standing)).collect()
+    let mut hand = lock(&state.hand);
+    // What has ended since the last look is in force no more.
+    hand.expire(Now::read());
+    hand.iter().map(|(subject, standing)| standing_record(subject, standing)).collect()
 }
 
 /// The newest acts of the ledger, newest first.

@@ -148,9 +148,9 @@ fn refuse(error: &ActError) -> Response {
     let status = match error {
         ActError::Unclear(_) | ActError::NoChange { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         ActError::NoZone { .. } | ActError::NotInForce { .. } => StatusCode::NOT_FOUND,
-        ActError::Ledger(_) => StatusCode::SERVICE_UNAVAILABLE,
-        ActError::CannotKill | ActError::NoGate => StatusCode::NOT_IMPLEMENTED,
-        ActError::Kernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        ActError::Ledger(_) | ActError::DenyFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        ActError::CannotKill => StatusCode::NOT_IMPLEMENTED,
+        ActError::Kernel(_) | ActError::Denial(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let mut detail = error.to_string();
     let mut cause = std::error::Error::source(error);

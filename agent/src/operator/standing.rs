@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 use time::OffsetDateTime;
 use weir_common::zone::{ZoneKey, ZoneLeases};
@@ -101,7 +102,18 @@ impl Hand {
         }
     }
 
-    fn expire(&mut self, now: Now) {
+    /// Denied prefixes with their ends (`CLOCK_BOOTTIME`); `None` until the ledger has been read.
+    pub fn denied(&self) -> Option<BTreeMap<IpNet, u64>> {
+        self.in_force.as_ref()?;
+        let denied = self.ends_boot_ns.iter().filter_map(|(subject, end)| match subject {
+            Subject::Deny { prefix } => Some((prefix.parse().ok()?, *end)),
+            _ => None,
+        });
+        Some(denied.collect())
+    }
+
+    /// Forgets what is over.
+    pub fn expire(&mut self, now: Now) {
         let over = |subject: &Subject| self.ends_boot_ns.get(subject).is_none_or(|end| *end <= now.boot_ns);
         let over: Vec<Subject> = self.iter().map(|(subject, _)| subject.clone()).filter(over).collect();
         for subject in over {

@@ -62,6 +62,35 @@ pub struct ActReply {
     /// Of a kill: those that it ended. The others had ended meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<u64>,
+    /// Why it is recorded and in force, and yet may not do what was meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// `GET /api/denied`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeniedReply {
+    /// By prefix.
+    pub denied: Vec<DeniedRecord>,
+    /// Why nothing of it, or not all, is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// A denied prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeniedRecord {
+    pub prefix: String,
+    /// The configuration names it, so that it has no end.
+    pub configured: bool,
+    /// `operator` or `verdict`, if one of them has put it there for a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    pub until: Option<OffsetDateTime>,
+    /// The operator's act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<ActRecord>,
 }
 
 /// `GET /api/acts`; with `?history=N` the newest N of the ledger instead, newest first.

@@ -41,6 +41,11 @@ pub fn done(act: &ActRecord) -> Line {
         .and(Style::Faint, format!(" (ledger entry {})", act.entry))
 }
 
+/// What an answer warns of.
+pub fn warning(text: &String) -> Line {
+    Line::new(Style::Warn, format!("warning: {text}"))
+}
+
 /// A table of acts.
 pub fn table(acts: &[ActRecord], now: OffsetDateTime) -> Vec<Line> {
     let mut table = Table::new([
@@ -69,7 +74,8 @@ pub fn table(acts: &[ActRecord], now: OffsetDateTime) -> Vec<Line> {
     table.lines()
 }
 
-fn end(until: OffsetDateTime, in_force: bool, now: OffsetDateTime) -> String {
+/// When it ends, and how long that is from now.
+pub fn end(until: OffsetDateTime, in_force: bool, now: OffsetDateTime) -> String {
     let left = Duration::try_from(until - now).ok().filter(|_| in_force);
     match left {
         // To the minute, but for the last one.
