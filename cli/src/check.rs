@@ -1,6 +1,8 @@
 //! `weir check`: everything that can be known before anything is started.
 
 mod configuration;
+mod firewall;
+mod paths;
 mod ports;
 mod report;
 

@@ -1,14 +1,18 @@
 //! A valid configuration against this host: users, certificates, ports, the cgroup.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use nix::{
     sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
     unistd::User,
 };
-use weir_config::{Config, Zone};
+use weir_config::{Config, Firewall, ManagedMode, Zone};
 
-use super::{ports, report::Finding};
+use super::{firewall, paths, ports, report::Finding};
 use crate::{failure, neighbours, text::plural};
 
 /// Everything but what the configuration itself says, which is right if it could be read.
@@ -17,6 +21,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings.extend(users(config));
     findings.extend(cgroup(config));
     findings.extend(serving(config));
+    findings.extend(firewall::check(config));
+    findings.extend(firewall::gate(config));
+    findings.extend(paths::check(config));
     findings.extend(ports::check(config));
     findings.push(accounting(config));
     findings
@@ -100,13 +107,14 @@ fn serving(config: &Config) -> Vec<Finding> {
     // Copied for every zone: without its lists it is small.
     let mut bare =
         Config { plans: Default::default(), zones: Vec::new(), sources: Vec::new(), ..config.clone() };
-    bare.proxy.http.clear();
-    bare.proxy.https.clear();
-    let host = weir_proxy::bind(&bare).err().map(|error| failure::describe(&error.into()));
-    // Found faulty once, not once a zone.
+    let host = weir_proxy::check(&bare).err().map(|error| failure::describe(&error.into()));
+    // Found faulty once, not once a zone; and compiling managed rules takes a while.
     bare.firewall = Default::default();
-    let zones = config.zones.iter().filter_map(|zone| unusable(&bare, zone));
-    let faults: Vec<_> = host.into_iter().chain(zones).collect();
+    let managed = managed_rules(config).into_iter().filter_map(|zone| unusable(&bare, &zone));
+    let managed: Vec<_> =
+        managed.filter(|fault| host.as_ref().is_none_or(|host| !fault.ends_with(host))).collect();
+    let zones = config.zones.iter().filter_map(|zone| unusable(&bare, &without_managed_rules(zone)));
+    let faults: Vec<_> = host.into_iter().chain(managed).chain(zones).collect();
     if faults.is_empty() {
         let found = match config.zones.iter().filter(|zone| zone.tls.is_some()).count() {
             0 => "none needed: no zone has `tls`".to_owned(),
@@ -118,9 +126,33 @@ fn serving(config: &Config) -> Vec<Finding> {
     faults.into_iter().map(|fault| Finding::wrong("serving", fault, remedy)).collect()
 }
 
-/// Why the proxy could not serve this zone. `bare` has neither zones nor listeners, so that nothing is bound.
+/// The first zone of each list of managed rules that is asked, without what else may be wrong with it.
+fn managed_rules(config: &Config) -> Vec<Arc<Zone>> {
+    let asked = |zone: &&Arc<Zone>| zone.firewall.managed.mode != ManagedMode::Off;
+    let mut by_list: BTreeMap<&[PathBuf], &Arc<Zone>> = BTreeMap::new();
+    for zone in config.zones.iter().filter(asked) {
+        by_list.entry(&zone.firewall.managed.rules).or_insert(zone);
+    }
+    let only = |zone: &Arc<Zone>| {
+        let mut only = Zone::clone(zone);
+        only.tls = None;
+        only.firewall = Firewall { managed: only.firewall.managed.clone(), ..Default::default() };
+        Arc::new(only)
+    };
+    by_list.into_values().map(only).collect()
+}
+
+fn without_managed_rules(zone: &Arc<Zone>) -> Arc<Zone> {
+    let mut zone = Arc::clone(zone);
+    if zone.firewall.managed.mode != ManagedMode::Off {
+        Arc::make_mut(&mut zone).firewall.managed = Default::default();
+    }
+    zone
+}
+
+/// Why the proxy could not serve this zone. `bare` has no zones.
 fn unusable(bare: &Config, zone: &Arc<Zone>) -> Option<String> {
     let alone = Config { zones: vec![Arc::clone(zone)], ..bare.clone() };
-    let error = weir_proxy::bind(&alone).err()?;
+    let error = weir_proxy::check(&alone).err()?;
     Some(failure::describe(&error.into()))
 }

@@ -32,7 +32,16 @@ fn a_good_configuration_has_only_good_findings() {
     let names: Vec<_> = findings.iter().map(|(name, _, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        ["zones", "proxy.user", "certificates", "proxy.http", "proxy.admin", "agent.admin", "accounting"]
+        [
+            "zones",
+            "proxy.user",
+            "certificates",
+            "agent.ledger",
+            "proxy.http",
+            "proxy.admin",
+            "agent.admin",
+            "accounting"
+        ]
     );
     // Whether an agent counts here is the host's.
     let of_ours = findings.iter().filter(|(name, _, _)| name != "accounting");
@@ -69,4 +78,58 @@ fn faults_come_with_their_places_for_people_and_for_machines() {
     assert!(text.contains("          remedy: "), "{text}");
     assert!(!text.contains('\x1b'), "colours are for terminals: {text:?}");
     assert!(text.contains("\nhost\n"), "{text}");
+}
+
+#[test]
+fn what_is_on_is_shown_for_the_host_and_for_zones_with_something_of_their_own() {
+    let folder = Folder::new("");
+    folder.write("a.conf", "");
+    let rule = "{ id = \"r\", when = \"true\", action = \"log\" }";
+    let zone = |n: usize| {
+        format!(
+            "[[zones]]\nname = \"z{n}.example\"\nplan = \"free\"\norigin = \"ws://127.0.0.1:1\"\nfirewall.rules = [{rule}]\n"
+        )
+    };
+    let host = "[firewall]\naccess = [{ id = \"a\", action = \"deny\", networks = [\"192.0.2.0/24\"] }, { id = \"b\", action = \"deny\", networks = [\"192.0.2.7\"], dry_run = true }]\n\
+                managed = { rules = [\"a.conf\"], mode = \"off\" }\n";
+    let xdp = "[xdp]\ninterfaces = [{ name = \"lo\", mode = \"generic\" }, { name = \"weir-none*\", mode = \"native\" }]\ndry_run = [\"deny\"]\n";
+    let zones: String = (0..22).map(zone).collect();
+    let log = folder.path("access.log");
+    let text = configuration(free_port(), free_port(), &zones).replace(
+        "[agent]",
+        &format!(
+            "access_log = {{ to = {log:?} }}\ntakeover = {:?}\n{host}{xdp}[agent]\nledger = {:?}",
+            folder.path("t.sock"),
+            folder.path("deep/ledger.db")
+        ),
+    );
+    folder.write("weir.toml", &text);
+    let all = findings(&folder);
+    let found = |name: &str| {
+        let named: Vec<_> =
+            all.iter().filter(|(of, _, _)| of == name).map(|(_, _, found)| found.as_str()).collect();
+        assert!(!named.is_empty(), "no {name} in {all:?}");
+        named.join(" | ")
+    };
+    assert_eq!(found("firewall"), "access 2 (1 dry) | 2 zones more with rules of their own");
+    assert_eq!(found("firewall of z0.example"), "rules 1");
+    assert_eq!(found("xdp"), "lo generic (lo); weir-none* native (none here now); dry: deny");
+    assert_eq!(found("proxy.access_log"), format!("json to {}", log.display()));
+    assert_eq!(found("proxy.takeover"), folder.path("t.sock").display().to_string());
+    assert_eq!(
+        found("agent.ledger"),
+        format!("{}, which the agent will make", folder.path("deep/ledger.db").display())
+    );
+    for made in ["access.log", "t.sock", "deep"] {
+        assert!(!folder.path(made).exists(), "{made}: a check makes nothing");
+    }
+
+    folder
+        .write("weir.toml", &text.replace("access.log", "none/access.log").replace("t.sock", "none/t.sock"));
+    let failed: Vec<_> =
+        findings(&folder).into_iter().filter(|(_, ok, _)| !ok).map(|(name, _, _)| name).collect();
+    assert!(
+        failed.contains(&"proxy.access_log".to_owned()) && failed.contains(&"proxy.takeover".to_owned()),
+        "{failed:?}"
+    );
 }
