@@ -217,3 +217,55 @@ async fn a_client_cannot_name_its_request_and_a_trusted_peer_can() {
     assert_eq!(header(&head, "x-request-id"), Some("mine-1"), "but a trusted peer can");
     assert!(body.contains("x-request-id: mine-1\r\n"), "{body}");
 }
+
+/// What of a line says who it was: the client, who was at the socket's other end, and whether the id that was sent is the request's.
+fn who(line: &Value) -> (String, Option<String>, bool) {
+    let text = |name: &str| line.get(name).map(|value| value.as_str().expect("text").to_owned());
+    (text("client").expect("a client"), text("peer"), line["request_id"] == "sent-1")
+}
+
+#[tokio::test]
+async fn the_client_is_whom_trusted_proxies_name_and_the_socket_has_a_field_of_its_own() {
+    const FIELDS: &str = "X-Forwarded-For: 203.0.113.5\r\nX-Request-Id: sent-1\r\n";
+    let (origin, _) = reflect().await;
+    let peer = || Some("127.0.0.1".to_owned());
+    // The load balancer's own network is trusted, too: what it passes on is not its own for that.
+    let trusted = "trusted_proxies = [\"127.0.0.0/8\", \"192.0.2.0/24\"]";
+    let v1 = |source: &str| format!("PROXY TCP4 {source} 198.51.100.1 4000 443\r\n");
+    for (settings, before, expected) in [
+        ("", String::new(), ("127.0.0.1".to_owned(), None, false)),
+        (trusted, String::new(), ("203.0.113.5".to_owned(), peer(), true)),
+        (
+            "proxy_protocol_from = [\"127.0.0.0/8\"]",
+            v1("198.51.100.7"),
+            ("198.51.100.7".to_owned(), peer(), false),
+        ),
+        ("both", v1("198.51.100.7"), ("198.51.100.7".to_owned(), peer(), false)),
+        ("both", v1("192.0.2.9"), ("203.0.113.5".to_owned(), peer(), true)),
+        ("both", "PROXY UNKNOWN\r\n".to_owned(), ("203.0.113.5".to_owned(), peer(), true)),
+    ] {
+        let log = Log::new();
+        let both = format!("{trusted}\nproxy_protocol_from = [\"127.0.0.0/8\"]");
+        let setup = Setup::new().zone("a.test", origin).zone("ws.test", mirror().await);
+        let setup =
+            setup.setting(if settings == "both" { &both } else { settings }).setting(&log.setting("json"));
+        let _proxy = setup.start();
+        let mut client = Raw::connect(setup.http).await;
+        client.send(&before).await;
+        let (_, body) = client.ask(&format!("GET / HTTP/1.1\r\nHost: a.test\r\n{FIELDS}\r\n")).await;
+        // The same that its origin is told.
+        let told = header(&body, "x-forwarded-for").expect("a list");
+        assert!(told.split(", ").any(|address| address == expected.0), "{told}");
+        // An answer of weir's own, from before the zone is known.
+        client.ask(&format!("GET / HTTP/1.1\r\nHost: nobody.test\r\n{FIELDS}\r\n")).await;
+        let mut tunnel = Raw::connect(setup.http).await;
+        tunnel.send(&before).await;
+        tunnel.send(upgrade_request("ws.test").replace("\r\n\r\n", &format!("\r\n{FIELDS}\r\n"))).await;
+        assert_eq!(status(&tunnel.head().await), 101);
+        tunnel.half_close().await;
+        tunnel.rest().await.expect("a clean end");
+        for line in log.json(4).await {
+            assert_eq!(who(&line), expected, "{settings} {before}: {line}");
+        }
+    }
+}

@@ -69,6 +69,7 @@ pub(crate) async fn run(
     let mut stream = ClientStream::new(stream);
     let books = Books::new(shared.accounts.clone(), shared.counters.clone(), stream.descriptor());
     let peer_end = stream.peer();
+    let socket_address = peer;
     let (peer, local_address) = match ends(&mut stream, peer, local_address, &shared).await {
         Ok(ends) => ends,
         Err(error) => {
@@ -82,6 +83,7 @@ pub(crate) async fn run(
             let limits = Limits::new(shared.routes.load().settings.timeouts.clone());
             let client = Client {
                 address: peer,
+                socket_address,
                 local_address,
                 scheme,
                 zone: None,
@@ -105,8 +107,17 @@ pub(crate) async fn run(
                 });
                 let zone = route.filter(|route| route.has_certificate()).map(|route| route.zone.name.clone());
                 let tls = Some(TlsFacts::of(stream.get_ref().1));
-                let client =
-                    Client { address: peer, local_address, scheme, zone, tls, books, peer: peer_end, limits };
+                let client = Client {
+                    address: peer,
+                    socket_address,
+                    local_address,
+                    scheme,
+                    zone,
+                    tls,
+                    books,
+                    peer: peer_end,
+                    limits,
+                };
                 if tls::is_http2(&stream) {
                     http2::serve(stream, client, &shared).await;
                 } else {

@@ -1,6 +1,6 @@
 //! A request from its head to the end of its answer: what is counted of it, and its line in the access log.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{Request, StatusCode};
 
@@ -24,9 +24,16 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub fn begin<B>(shared: &Shared, client: &Client, request: &Request<B>, id: &RequestId) -> Self {
+    /// `address` is whom the client is taken for.
+    pub fn begin<B>(
+        shared: &Shared,
+        client: &Client,
+        address: IpAddr,
+        request: &Request<B>,
+        id: &RequestId,
+    ) -> Self {
         shared.counters.requests.add(1);
-        let visit = Visit::of(&shared.access_log, client, request, id);
+        let visit = Visit::of(&shared.access_log, client, address, request, id);
         Self { counters: shared.counters.clone(), route: None, visit, answer: None }
     }
 

@@ -28,6 +28,9 @@ pub(crate) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<&'a str>,
     pub client: IpAddr,
+    /// Who is at the other end of the socket, if that is not the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<IpAddr>,
     pub request_id: &'a str,
     pub scheme: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,6 +138,7 @@ mod tests {
             event: Event::End,
             zone: Some("a.test"),
             client: "192.0.2.7".parse().expect("an address"),
+            peer: None,
             request_id: "0123",
             scheme: "https",
             host: Some("a.test"),

@@ -26,6 +26,8 @@ pub(crate) struct Visit {
     log: Arc<AccessLog>,
     id: RequestId,
     client: IpAddr,
+    /// The socket's other end, if that is somebody else.
+    peer: Option<IpAddr>,
     scheme: &'static str,
     method: Method,
     target: Box<str>,
@@ -49,10 +51,11 @@ pub(crate) struct Answer {
 }
 
 impl Visit {
-    /// `None` if nothing is logged.
+    /// `None` if nothing is logged. `address` is whom the client is taken for.
     pub fn of<B>(
         log: &Arc<AccessLog>,
         client: &Client,
+        address: IpAddr,
         request: &Request<B>,
         id: &RequestId,
     ) -> Option<Box<Self>> {
@@ -67,7 +70,8 @@ impl Visit {
         Some(Box::new(Self {
             log: log.clone(),
             id: id.clone(),
-            client: client.address.ip().to_canonical(),
+            client: address,
+            peer: Some(client.socket_address.ip().to_canonical()).filter(|peer| *peer != address),
             scheme: client.scheme.as_str(),
             method: request.method().clone(),
             target,
@@ -96,6 +100,7 @@ impl Visit {
             event,
             zone: self.zone.as_ref().map(|zone| zone.name.as_str()),
             client: self.client,
+            peer: self.peer,
             request_id: self.id.as_str(),
             scheme: self.scheme,
             host: self.host.as_deref(),
