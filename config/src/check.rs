@@ -111,7 +111,7 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
     let lists = firewall::Lists::default();
     let firewall = firewall::host(&root.section("firewall", &FIREWALL), &lists);
 
-    let mut zones = Zones::new(&plans, proxy.timeouts.clone(), firewall.geoip.is_some(), &lists);
+    let mut zones = Zones::new(&plans, proxy.timeouts.clone(), &firewall, &lists);
     zones.read(&root);
     let mut sources = Vec::new();
     if let Some(folder) = root.get("zones_dir") {

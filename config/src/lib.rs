@@ -25,8 +25,8 @@ pub use model::{
     AccessAction, AccessLog, AccessRule, Accounting, Agent, Alertmanager, CloseCode, Config, Counts,
     CustomAction, CustomRule, Firewall, ForeignListener, ForwardedHeaders, HostFirewall, HostPattern,
     HttpUrl, InstanceName, KernelLog, LimitKey, Links, LogFormat, LogTo, Mail, MailAddress, MailLogin,
-    MailSecurity, MarkRange, Notices, Notify, OnError, Operator, Origin, OriginScheme, OriginTls, Origins,
-    Plan, PlanName, Proxy, RateLimit, RuleId, Slack, SynRate, Timeouts, Tls, TlsVersion, Webhook, Xdp,
-    XdpInterface, XdpMode, XdpRule, Zone, ZoneName,
+    MailSecurity, Managed, ManagedMode, ManagedPool, MarkRange, Notices, Notify, OnError, Operator, Origin,
+    OriginScheme, OriginTls, Origins, Plan, PlanName, Proxy, RateLimit, RuleId, Slack, SynRate, Timeouts,
+    Tls, TlsVersion, Uninspected, Webhook, Xdp, XdpInterface, XdpMode, XdpRule, Zone, ZoneName,
 };
 pub use watch::{Watch, WatchError, watch};

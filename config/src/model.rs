@@ -3,6 +3,7 @@
 mod access_log;
 mod firewall;
 mod foreign;
+mod managed;
 mod notices;
 mod origins;
 mod timeouts;
@@ -19,6 +20,7 @@ pub use access_log::{AccessLog, LogFormat, LogTo};
 pub use firewall::{
     AccessAction, AccessRule, CustomAction, CustomRule, Firewall, HostFirewall, LimitKey, OnError, RateLimit,
 };
+pub use managed::{Managed, ManagedMode, ManagedPool, Uninspected};
 pub use notices::{
     Alertmanager, HttpUrl, Links, Mail, MailAddress, MailLogin, MailSecurity, Notices, Slack, Webhook,
 };

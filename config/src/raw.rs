@@ -137,9 +137,13 @@ pub(crate) static TIMEOUTS: Keys = Keys {
     ],
 };
 pub(crate) static FIREWALL: Keys =
-    Keys { section: "[firewall]", keys: &["geoip", "access", "rules", "limits"] };
+    Keys { section: "[firewall]", keys: &["geoip", "access", "rules", "limits", "managed"] };
 pub(crate) static ZONE_FIREWALL: Keys =
-    Keys { section: "[zones.firewall]", keys: &["access", "rules", "limits"] };
+    Keys { section: "[zones.firewall]", keys: &["access", "rules", "limits", "managed"] };
+pub(crate) static MANAGED: Keys =
+    Keys { section: "[firewall.managed]", keys: &["rules", "mode", "uninspected", "threads", "max_wait"] };
+pub(crate) static ZONE_MANAGED: Keys =
+    Keys { section: "[zones.firewall.managed]", keys: &["rules", "mode", "uninspected"] };
 pub(crate) static ACCESS: Keys =
     Keys { section: "`access`", keys: &["id", "action", "networks", "file", "dry_run"] };
 pub(crate) static RULE: Keys =
@@ -181,7 +185,7 @@ pub(crate) static ALERTMANAGER: Keys =
     Keys { section: "[notices.alertmanager]", keys: &["urls", "token_file", "ca"] };
 
 /// All of them. A key that is found in the wrong section is looked up here.
-static ALL: [&Keys; 24] = [
+static ALL: [&Keys; 26] = [
     &ROOT,
     &PROXY,
     &ACCESS_LOG,
@@ -196,6 +200,8 @@ static ALL: [&Keys; 24] = [
     &ACCESS,
     &RULE,
     &LIMIT,
+    &MANAGED,
+    &ZONE_MANAGED,
     &XDP,
     &XDP_INTERFACE,
     &SYN_RATE,

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use weir_config::{Config, FUNCTIONS, VARIABLES};
+use weir_config::{Config, FUNCTIONS, Managed, ManagedMode, Uninspected, VARIABLES};
 
 const PAGE: &str = include_str!("../../docs/firewall.md");
 const BASE: &str = "[proxy]\nhttp = [\"0.0.0.0:80\"]\n[plans.free]\nguideline = 1\n";
@@ -15,6 +15,9 @@ fn error(toml: &str, folder: &Path) -> String {
 fn every_example_of_the_page_is_valid() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("GeoLite2-Country.mmdb"), "").unwrap();
+    fs::create_dir_all(folder.path().join("crs/rules")).unwrap();
+    fs::write(folder.path().join("crs/crs-setup.conf"), "").unwrap();
+    fs::write(folder.path().join("crs/rules/1.conf"), "").unwrap();
     let blocks: Vec<_> =
         PAGE.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
     assert!(blocks.len() >= 4);
@@ -22,7 +25,8 @@ fn every_example_of_the_page_is_valid() {
         let config = Config::parse(&format!("{BASE}{block}"), folder.path());
         let config = config.unwrap_or_else(|error| panic!("{error}\n{block}"));
         let rules = &config.firewall.rules;
-        assert!(!rules.access.is_empty() || !rules.custom.is_empty() || !rules.limits.is_empty(), "{block}");
+        let lists = [rules.access.len(), rules.custom.len(), rules.limits.len(), rules.managed.rules.len()];
+        assert!(lists.iter().any(|list| *list > 0), "{block}");
     }
 }
 
@@ -64,4 +68,91 @@ fn a_thousand_rules_are_too_many() {
         .map(|n| format!("[[firewall.rules]]\nid = \"{n}\"\nwhen = \"true\"\naction = \"log\"\n"))
         .collect();
     assert!(error(&rules, Path::new("/")).contains("`rules` has 257 rules, more than 256"));
+}
+
+const ZONE: &str = "[[zones]]\nname = \"a.test\"\nplan = \"free\"\norigin = \"ws://127.0.0.1:1\"\n";
+
+/// A folder with rules, and what lies beside them.
+fn rules() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("rules")).unwrap();
+    for file in [
+        "setup.conf",
+        "rules/2.conf",
+        "rules/10.conf",
+        "rules/words.data",
+        "rules/.hidden.conf",
+        "rules/README",
+    ] {
+        fs::write(folder.path().join(file), "").unwrap();
+    }
+    folder
+}
+
+fn managed(host: &str, zone: &str) -> (tempfile::TempDir, Managed, Config) {
+    let folder = rules();
+    let config = Config::parse(&format!("{BASE}{host}\n{ZONE}{zone}\n"), folder.path());
+    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    let managed = Managed::clone(&config.zones[0].firewall.managed);
+    (folder, managed, config)
+}
+
+#[test]
+fn managed_rules_are_files_by_name_and_what_is_beside_them_is_watched() {
+    let host = "[firewall.managed]\nrules = [\"setup.conf\", \"rules/*.conf\"]";
+    let (folder, managed, config) = managed(host, "");
+    let path = |name: &str| folder.path().join(name);
+    assert_eq!(*managed.rules, [path("setup.conf"), path("rules/10.conf"), path("rules/2.conf")]);
+    assert!(managed.files.contains(&path("rules/words.data")));
+    assert!(
+        config.sources.contains(&path("rules/words.data")) && !config.sources.contains(&path("rules/README"))
+    );
+    for (rules, fault) in [
+        ("[\"none.conf\"]", "none.conf cannot be read"),
+        ("[\"none/*.conf\"]", "none cannot be read"),
+        ("[\"rules/*.rules\"]", "no file fits "),
+        ("[\"rules\"]", "is not a file"),
+        ("[]", "`rules` names no file"),
+    ] {
+        let toml = format!("[firewall.managed]\nrules = {rules}\n");
+        let error = error(&toml, folder.path());
+        assert!(error.contains("weir.toml:6:") && error.contains(fault), "{error}");
+    }
+}
+
+#[test]
+fn a_zone_has_the_hosts_managed_rules_where_it_says_nothing_else() {
+    const HOST: &str = "[firewall.managed]\nrules = [\"setup.conf\"]\n";
+    let mode = |host: &str, zone: &str| managed(host, zone).1.mode;
+    assert_eq!(mode("", ""), ManagedMode::Off);
+    assert_eq!(mode(HOST, ""), ManagedMode::Detect, "named rules are asked, and refuse nobody");
+    assert_eq!(mode(HOST, "firewall.managed.mode = \"block\""), ManagedMode::Block);
+    assert_eq!(mode(HOST, "firewall.managed.mode = \"off\""), ManagedMode::Off);
+    let off = format!("{HOST}mode = \"off\"");
+    assert_eq!(mode(&off, "firewall.managed.uninspected = \"pass\""), ManagedMode::Off);
+    assert_eq!(mode("", "firewall.managed.rules = [\"rules/2.conf\"]"), ManagedMode::Detect);
+
+    let blocks = format!("{HOST}mode = \"block\"\nuninspected = \"pass\"");
+    let (folder, own, _) = managed(&blocks, "firewall.managed.rules = [\"rules/2.conf\"]");
+    assert_eq!(*own.rules, [folder.path().join("rules/2.conf")], "in the place of the host's");
+    assert_eq!((own.mode, own.uninspected), (ManagedMode::Block, Uninspected::Pass));
+    assert_eq!(managed(HOST, "").1.uninspected, Uninspected::Refuse);
+
+    let error = error(&format!("{ZONE}firewall.managed.mode = \"block\"\n"), folder.path());
+    assert!(error.contains("managed rules are to be asked, and there are none"), "{error}");
+}
+
+#[test]
+fn different_lists_of_managed_rules_are_bounded() {
+    let folder = rules();
+    let zones = |lists: usize| {
+        (0..40).fold(BASE.to_owned(), |text, n| {
+            let zone = ZONE.replace("a.test", &format!("z{n}.test"));
+            let list = vec!["\"setup.conf\""; 1 + n % lists].join(",");
+            format!("{text}{zone}firewall.managed.rules = [{list}]\n")
+        })
+    };
+    Config::parse(&zones(16), folder.path()).unwrap();
+    let error = Config::parse(&zones(17), folder.path()).unwrap_err().to_string();
+    assert!(error.contains("more than 16 different lists"), "{error}");
 }

@@ -27,7 +27,7 @@ mod support;
 
 pub use accounting::kernel::Unavailable;
 pub use downstream::{certificates::CertificateError, listener::ListenError};
-pub use firewall::{RuleCount, Stage, country::CountryError};
+pub use firewall::{RuleCount, Stage, country::CountryError, managed::library::CompileError};
 pub use observe::{
     access::AccessLogError,
     admin::AdminError,

@@ -308,6 +308,11 @@ impl Running {
         self.shared.routes.load().rule_counts()
     }
 
+    /// How often each managed rule matched, over all zones; what has no number, or not one that can be told, is `other`.
+    pub fn managed_matches(&self) -> Vec<(String, u64)> {
+        self.shared.routes.load().firewall.managed_counts().0
+    }
+
     /// Serves new requests by another configuration. Listeners and the user stay those of the start.
     ///
     /// # Errors

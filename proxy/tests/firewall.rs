@@ -7,6 +7,7 @@ use std::{fs, sync::atomic::Ordering::Relaxed};
 use futures_util::{SinkExt, StreamExt};
 use support::{
     Setup,
+    http2::Client,
     mmdb::database,
     origin::{echo, mirror, reflect},
     raw::{Raw, header, status, tls_config, upgrade_request},
@@ -211,4 +212,70 @@ async fn a_rule_knows_the_country_of_the_database() {
     let error = proxy.reload(setup.config()).await.expect_err("a fault").to_string();
     assert!(error.contains("countries.mmdb is no MaxMind database"), "{error}");
     assert_eq!(status(&client.ask(&get("a.test", "/")).await.0), 403, "what ran goes on");
+}
+
+#[tokio::test]
+async fn a_rule_of_an_access_list_that_runs_dry_neither_allows_nor_refuses() {
+    let (origin, _) = reflect().await;
+    let rule = |id: &str, action: &str, dry_run: bool| {
+        format!(
+            "[[firewall.access]]\nid = \"{id}\"\naction = \"{action}\"\nnetworks = [\"127.0.0.0/8\"]\ndry_run = {dry_run}"
+        )
+    };
+    let setup = Setup::new()
+        .setting(&rule("no", "deny", true))
+        .setting(&rule("yes", "allow", true))
+        .setting(&rule("end", "deny", false))
+        .zone("a.test", origin);
+    let proxy = setup.start();
+    let (head, body) = Raw::connect(setup.http).await.ask(&get("a.test", "/")).await;
+    assert_eq!(status(&head), 403);
+    assert!(body.contains("\"rule\":\"end\""), "{body}");
+    for (id, outcomes) in [("no", [1, 0, 1]), ("yes", [1, 0, 1]), ("end", [1, 1, 0])] {
+        let counted = ["matched", "blocked", "dry_run"].map(|outcome| count(&proxy, None, id, outcome));
+        assert_eq!(counted, outcomes, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn rules_hold_over_http2_where_a_websocket_is_a_get_as_well() {
+    let setup = Setup::new()
+        .tls_zone("a.test", mirror().await)
+        .zone_lines(
+            "[[zones.firewall.rules]]\nid = \"method\"\nwhen = 'websocket && method != \"GET\"'\naction = \"block\"\n\
+             [[zones.firewall.rules]]\nid = \"path\"\nwhen = 'http_version == \"2\" && websocket && path == \"/admin\"'\naction = \"block\"\nstatus = 451\n\
+             [[zones.firewall.limits]]\nid = \"two\"\nrate = \"2/1h\"\nkey = [\"path\"]",
+        );
+    let proxy = setup.start();
+    let mut client = Client::tls(&setup, "a.test").await;
+    let mut open = client.open("https://a.test/chat").await;
+    let mut blocked = client.connect("https://a.test/%61dmin", &[]).await.expect("an answer");
+    assert_eq!(blocked.head.status(), 451);
+    assert!(blocked.text().await.contains("\"rule\":\"path\""));
+    client.open("https://a.test/chat").await;
+    let limited = client.connect("https://a.test/chat", &[]).await.expect("an answer");
+    assert_eq!(limited.head.status(), 429);
+    assert!(limited.head.headers().contains_key("retry-after"));
+    open.say("still here");
+    open.expect(b"still here").await;
+    assert_eq!(count(&proxy, Some("a.test"), "path", "blocked"), 1);
+    assert_eq!(count(&proxy, Some("a.test"), "two", "blocked"), 1);
+    assert_eq!(count(&proxy, Some("a.test"), "method", "matched"), 0);
+}
+
+/// A weir without libmodsecurity says so, and does not serve with less than what was asked for.
+#[cfg(not(feature = "modsecurity"))]
+#[tokio::test]
+async fn managed_rules_are_refused_by_a_build_without_them() {
+    let (origin, _) = reflect().await;
+    let setup = Setup::new().zone("a.test", origin);
+    let proxy = setup.start();
+    let setup = setup.zone_lines("firewall.managed = { rules = [\"own.conf\"], mode = \"detect\" }");
+    fs::write(setup.folder().join("own.conf"), "").expect("written");
+    let error = proxy.reload(setup.config()).await.expect_err("a fault").to_string();
+    assert!(error.starts_with("zone a.test: managed rules are configured, and"), "{error}");
+    assert!(error.contains("--features modsecurity"), "{error}");
+    let off = setup.no_zones().zone("a.test", origin);
+    let off = off.zone_lines("firewall.managed = { rules = [\"own.conf\"], mode = \"off\" }");
+    proxy.reload(off.config()).await.expect("nothing is asked for");
 }

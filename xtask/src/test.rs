@@ -3,6 +3,8 @@
 //! The kernel's tests are the crate `weir-tests`. They start the real `weir`, whose path they get in `WEIR_BIN`, and
 //! a WebSocket client of another language by the Python in `WEIR_TEST_PYTHON`. `--no-kernel` leaves that crate out
 //! and says so in the last line, so that a shorter run is not taken for a full one.
+//!
+//! Everything is built with the managed rules of the firewall, which need libmodsecurity; what is without them is linted only.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -18,12 +20,23 @@ use crate::{
 
 /// All but the kernel's own crate, which has no tests on the host.
 const SELECTION: [&str; 3] = ["--workspace", "--exclude", "weir-ebpf"];
+/// The managed rules, in the library and in the `weir` that the tests start.
+const MODSECURITY: [&str; 2] = ["--features", "weir/modsecurity,weir-proxy/modsecurity"];
 
 pub fn command(no_kernel: bool, filter: Option<&OsStr>, args: &[OsString]) -> Result<ExitCode> {
     if no_kernel {
         setup::ensure(Needs::BUILD)?;
-        let mut cargo = cargo_test(filter, args, &["--exclude", "weir-tests"]);
+        let mut without = vec!["--exclude", "weir-tests"];
+        if setup::has_modsecurity() {
+            without.extend(MODSECURITY);
+        }
+        let mut cargo = cargo_test(filter, args, &without);
         let status = cargo.status().context("cannot start cargo")?;
+        if !setup::has_modsecurity() {
+            println!(
+                "The tests of managed rules were not run: there is no libmodsecurity, or no OWASP Core Rule Set."
+            );
+        }
         println!("The kernel tests (crate weir-tests) were not run: --no-kernel.");
         return Ok(exec::exit_code(status));
     }
@@ -41,13 +54,14 @@ pub fn command(no_kernel: bool, filter: Option<&OsStr>, args: &[OsString]) -> Re
     let status = exec::workspace_cargo()
         .arg("build")
         .args(SELECTION)
+        .args(MODSECURITY)
         .args(["--bins", "--tests"])
         .status()
         .context("cannot start cargo")?;
     if !status.success() {
         return Ok(exec::exit_code(status));
     }
-    let status = cargo_test(filter, args, &[])
+    let status = cargo_test(filter, args, &MODSECURITY)
         .env("WEIR_BIN", exec::built("debug", "weir")?)
         .env("WEIR_TEST_PYTHON", python)
         .status()
@@ -55,9 +69,10 @@ pub fn command(no_kernel: bool, filter: Option<&OsStr>, args: &[OsString]) -> Re
     Ok(exec::exit_code(status))
 }
 
-fn cargo_test(filter: Option<&OsStr>, args: &[OsString], without: &[&str]) -> Command {
+/// `options` are cargo's own.
+fn cargo_test(filter: Option<&OsStr>, args: &[OsString], options: &[&str]) -> Command {
     let mut cargo = exec::workspace_cargo();
-    cargo.args(["test", "--no-fail-fast"]).args(SELECTION).args(without).args(filter);
+    cargo.args(["test", "--no-fail-fast"]).args(SELECTION).args(options).args(filter);
     if !args.is_empty() {
         cargo.arg("--").args(args);
     }

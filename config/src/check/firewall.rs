@@ -2,14 +2,15 @@
 
 mod access;
 mod limits;
+mod managed;
 mod rules;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 pub(super) use access::Lists;
 
 use crate::{
-    model::{Firewall, HostFirewall, RuleId},
+    model::{Firewall, HostFirewall, Managed, RuleId},
     raw::{ACCESS, LIMIT, RULE, Section},
     source::Place,
 };
@@ -33,14 +34,20 @@ pub(super) fn host(section: &Section<'_>, lists: &Lists) -> HostFirewall {
     if let Some(path) = &geoip {
         lists.follow(path.clone());
     }
-    HostFirewall { rules: scope(section, section.get("geoip").is_some(), lists), geoip }
+    let (managed, managed_pool) = managed::host(section, lists);
+    HostFirewall {
+        rules: scope(section, section.get("geoip").is_some(), managed, lists),
+        geoip,
+        managed_pool,
+    }
 }
 
-pub(super) fn zone(section: &Section<'_>, has_geoip: bool, lists: &Lists) -> Firewall {
-    scope(section, has_geoip, lists)
+/// `host` is the host's own.
+pub(super) fn zone(section: &Section<'_>, host: &HostFirewall, lists: &Lists) -> Firewall {
+    scope(section, host.geoip.is_some(), managed::zone(section, &host.rules.managed, lists), lists)
 }
 
-fn scope(section: &Section<'_>, has_geoip: bool, lists: &Lists) -> Firewall {
+fn scope(section: &Section<'_>, has_geoip: bool, managed: Arc<Managed>, lists: &Lists) -> Firewall {
     let mut ids = Ids::default();
     let stage = |name, keys| {
         let value = section.get(name);
@@ -64,6 +71,7 @@ fn scope(section: &Section<'_>, has_geoip: bool, lists: &Lists) -> Firewall {
             .iter()
             .filter_map(|rule| limits::read(rule, ids.read(rule)))
             .collect(),
+        managed,
     }
 }
 

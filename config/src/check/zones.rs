@@ -7,7 +7,7 @@ use std::{
 
 use super::{firewall, notices, origins, plans::Plans, timeouts, tls};
 use crate::{
-    model::{HostPattern, Notify, Plan, PlanName, Timeouts, Zone, ZoneName},
+    model::{HostFirewall, HostPattern, Notify, Plan, PlanName, Timeouts, Zone, ZoneName},
     nearest::nearest,
     raw::{Section, TIMEOUTS, Value, ZONE, ZONE_FIREWALL},
     source::Place,
@@ -18,8 +18,8 @@ pub(super) struct Zones<'p> {
     plans: &'p Plans,
     /// `[proxy]`'s.
     timeouts: Arc<Timeouts>,
-    /// Whether rules may ask for the country.
-    has_geoip: bool,
+    /// What holds for all zones.
+    host: &'p HostFirewall,
     lists: &'p firewall::Lists,
     by_name: BTreeMap<ZoneName, (Arc<Zone>, Place)>,
     hosts: HashMap<HostPattern, Place>,
@@ -32,13 +32,13 @@ impl<'p> Zones<'p> {
     pub fn new(
         plans: &'p Plans,
         timeouts: Arc<Timeouts>,
-        has_geoip: bool,
+        host: &'p HostFirewall,
         lists: &'p firewall::Lists,
     ) -> Self {
         Self {
             plans,
             timeouts,
-            has_geoip,
+            host,
             lists,
             by_name: BTreeMap::new(),
             hosts: HashMap::new(),
@@ -83,8 +83,7 @@ impl<'p> Zones<'p> {
         let mark = section.get("mark").and_then(|value| value.number(1..=u32::MAX.into(), 1));
         let mark = mark.and_then(|mark| mark.try_into().ok());
         self.any_tls |= section.get("tls").is_some();
-        let firewall =
-            firewall::zone(&section.section("firewall", &ZONE_FIREWALL), self.has_geoip, self.lists);
+        let firewall = firewall::zone(&section.section("firewall", &ZONE_FIREWALL), self.host, self.lists);
 
         let contact = section.get("contact").and_then(|value| notices::contact(&value));
 

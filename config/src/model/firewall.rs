@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::RuleId;
+use super::{Managed, ManagedPool, RuleId};
 use crate::condition::Condition;
 
 /// `[firewall]`: the rules that every request of the host has to pass, and what zones share.
@@ -14,6 +14,8 @@ pub struct HostFirewall {
     /// A MaxMind database with countries; default none. It exists when the configuration is checked; what is in it is the
     /// proxy's to read.
     pub geoip: Option<PathBuf>,
+    /// With what managed rules are evaluated, whichever zone's.
+    pub managed_pool: ManagedPool,
 }
 
 /// The rules of the host or of a zone, by stage. Within a stage they are asked in this order; no two have the same id.
@@ -22,6 +24,8 @@ pub struct Firewall {
     pub access: Vec<AccessRule>,
     pub custom: Vec<CustomRule>,
     pub limits: Vec<RateLimit>,
+    /// A zone's are the host's where the zone says nothing else; the host's are asked by none but zones.
+    pub managed: Arc<Managed>,
 }
 
 /// `access`: what to do with clients of some networks.

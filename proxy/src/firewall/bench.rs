@@ -13,7 +13,12 @@ const ROUNDS: u32 = 20_000;
 fn measure(what: &str, rules: &str) {
     let text = format!("[proxy]\nhttp = [\"127.0.0.1:80\"]\n{rules}");
     let config = Config::parse(&text, std::path::Path::new("/")).unwrap_or_else(|error| panic!("{error}"));
-    let firewall = Firewall::build(&config.firewall, None, &mut Interned::default()).expect("built");
+    let firewall = Firewall::build(
+        &config.firewall,
+        None,
+        &mut Shared { interned: Interned::default(), sets: Sets::after(None) },
+    )
+    .expect("built");
     let mut headers = HeaderMap::new();
     for n in 0..15 {
         let name = http::HeaderName::from_bytes(format!("x-header-{n}").as_bytes()).expect("a name");

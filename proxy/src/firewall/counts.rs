@@ -13,6 +13,7 @@ pub enum Stage {
     Access,
     Custom,
     Limit,
+    Managed,
 }
 
 impl Stage {
@@ -22,6 +23,7 @@ impl Stage {
             Self::Access => "access",
             Self::Custom => "custom",
             Self::Limit => "limit",
+            Self::Managed => "managed",
         }
     }
 }
@@ -47,9 +49,10 @@ pub(crate) struct Counts {
     pub blocked: Count,
     /// It would have allowed or refused it, but for `dry_run`.
     pub dry_run: Count,
-    /// Its condition could not be evaluated.
+    /// Its condition, or managed rules, could not be evaluated.
     pub failed: Count,
-    /// A limit had no room for another key: the request was counted with all others like it.
+    /// A limit had no room for another key: the request was counted with all others like it. Or no thread was free to ask managed
+    /// rules.
     pub crowded: Count,
 }
 

@@ -93,6 +93,8 @@ impl ProxyCollector {
             ];
             counter(labels.into_iter().map(|(name, value)| label(name, value)).collect(), count.n)
         });
+        let (matches, inspecting) = routes.firewall.managed_counts();
+        let matches = matches.into_iter().map(|(rule, n)| counter(vec![label("rule", &rule)], n));
         let failed = OriginError::ALL.into_iter().map(|kind| {
             counter(vec![label("kind", kind.label())], counters.origin_errors[kind as usize].get())
         });
@@ -115,6 +117,13 @@ impl ProxyCollector {
                 MetricType::COUNTER,
                 rules.collect(),
             ),
+            family(
+                "weir_proxy_managed_matches_total",
+                "Matches of managed rules, over all zones.",
+                MetricType::COUNTER,
+                matches.collect(),
+            ),
+            durations("weir_proxy_managed_seconds", "What asking managed rules took.", inspecting),
             family(
                 "weir_proxy_origin_errors_total",
                 "What origins did wrong.",

@@ -59,10 +59,14 @@ pub(crate) enum Reason {
     FirewallRule,
     /// A limit of the firewall is exceeded.
     RateLimited,
+    /// The managed rules of the firewall object to the request.
+    FirewallManaged,
+    /// The managed rules could not be asked in time.
+    FirewallBusy,
 }
 
 impl Reason {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::ZoneBlocked,
         Self::SocketCap,
         Self::AbuseCap,
@@ -93,6 +97,8 @@ impl Reason {
         Self::FirewallDenied,
         Self::FirewallRule,
         Self::RateLimited,
+        Self::FirewallManaged,
+        Self::FirewallBusy,
     ];
 
     /// The reason of a kernel refusal that turns a zone away; what is none means that the books are not to be had.
@@ -151,12 +157,16 @@ impl Reason {
             Self::FirewallDenied => "firewall_denied",
             Self::FirewallRule => "firewall_rule",
             Self::RateLimited => "rate_limited",
+            Self::FirewallManaged => "firewall_managed",
+            Self::FirewallBusy => "firewall_busy",
         }
     }
 
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::ZoneBlocked | Self::FirewallDenied | Self::FirewallRule => StatusCode::FORBIDDEN,
+            Self::ZoneBlocked | Self::FirewallDenied | Self::FirewallRule | Self::FirewallManaged => {
+                StatusCode::FORBIDDEN
+            }
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::SocketCap
             | Self::AbuseCap
@@ -164,7 +174,8 @@ impl Reason {
             | Self::Verdict
             | Self::SourceCap
             | Self::AccountingUnavailable
-            | Self::HostExhausted => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::HostExhausted
+            | Self::FirewallBusy => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadHost
             | Self::BadTarget
             | Self::TargetHostMismatch
@@ -213,6 +224,8 @@ impl Reason {
             Self::FirewallDenied => "This network is not let in",
             Self::FirewallRule => "The request is not let in",
             Self::RateLimited => "Too many requests",
+            Self::FirewallManaged => "The request is not let in",
+            Self::FirewallBusy => "The request could not be looked at",
         }
     }
 
@@ -276,6 +289,8 @@ impl Reason {
             Self::FirewallDenied => "A list of networks has the client's address, or lacks it.",
             Self::FirewallRule => "A rule of the firewall blocks it.",
             Self::RateLimited => "Come back after the time in Retry-After.",
+            Self::FirewallManaged => "It looks like an attack to the rules of the firewall.",
+            Self::FirewallBusy => "This host has too many requests to look at. Try again later.",
         }
     }
 
@@ -303,6 +318,7 @@ impl Reason {
                 | Self::SourceCap
                 | Self::AccountingUnavailable
                 | Self::HostExhausted
+                | Self::FirewallBusy
         )
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response, header::HOST};
+use http::{Method, Request, Response, header::HOST};
 use tokio::time;
 use tracing::{debug, warn};
 use weir_config::{Zone, ZoneName};
@@ -18,10 +18,14 @@ use crate::{
         pace::Limits,
         stream::{Descriptor, Peer},
     },
-    firewall::facts::{Facts, TlsFacts, WorkedOut},
-    observe::{exchange::Exchange, rare::Rarely},
+    firewall::{
+        facts::{Facts, TlsFacts, WorkedOut},
+        managed::Head,
+    },
+    observe::{exchange::Exchange, rare::Rarely, request_id::RequestId},
     request::{
         body::ResponseBody,
+        chain::is_trusted,
         content::Content,
         forward,
         forwarded::{Said, Scheme},
@@ -29,7 +33,7 @@ use crate::{
         headers,
         reason::Reason,
         refusal::Refused,
-        target::Target,
+        target::{self, Target},
         upgrade,
     },
     server::{
@@ -41,8 +45,11 @@ use crate::{
 
 /// Who is at the other end of a connection.
 pub(crate) struct Client {
-    /// The connection's other end, as a PROXY protocol header says where one is due.
+    /// The connection's other end, as a PROXY protocol header says where one is due. It is the one that speaks HTTP with us, so
+    /// it is its headers that are believed or not: whoever sends the PROXY protocol passes on what others say.
     pub address: SocketAddr,
+    /// The socket's other end, as the kernel has it.
+    pub socket_address: SocketAddr,
     /// Our end of the connection.
     pub local_address: SocketAddr,
     pub scheme: Scheme,
@@ -196,10 +203,11 @@ impl Requests {
         let begun = Instant::now();
         let snapshot = shared.routes.load_full();
         let peer = self.client.address.ip().to_canonical();
-        let trusted = snapshot.settings.trusted_proxies.iter().any(|network| network.contains(&peer));
-        let id = shared.ids.name(request.headers_mut(), trusted);
-        let mut exchange = Exchange::begin(shared, &self.client, &request, &id);
-        let mut response = match self.serve(request, &snapshot, switch, &mut exchange).await {
+        let settings = &snapshot.settings;
+        let said = Said::read(request.headers(), settings.forwarded, peer, &settings.trusted_proxies);
+        let id = shared.ids.name(request.headers_mut(), is_trusted(peer, &settings.trusted_proxies));
+        let mut exchange = Exchange::begin(shared, &self.client, said.client, &request, &id);
+        let mut response = match self.serve(request, &id, said, &snapshot, switch, &mut exchange).await {
             Ok(response) => {
                 match &mut *switch.lock().unwrap_or_else(PoisonError::into_inner) {
                     // HTTP/2 has a 200 for it.
@@ -235,6 +243,8 @@ impl Requests {
     async fn serve(
         &self,
         request: Request<Content>,
+        id: &RequestId,
+        said: Said,
         snapshot: &Snapshot,
         switch: &Switch,
         exchange: &mut Exchange,
@@ -254,12 +264,21 @@ impl Requests {
         let accounted = client.books.attribute(route.key, snapshot.settings.accounting);
         accounted.map_err(|turned| Stop::of(turned, &route.zone))?;
 
-        let settings = &snapshot.settings;
-        let peer = client.address.ip().to_canonical();
-        let said = Said::read(request.headers(), settings.forwarded, peer, &settings.trusted_proxies);
-        self.pass(&request, snapshot, route, &target, handshake.is_some(), said.client)?;
         // Nobody knows the port of a client behind a proxy.
-        let port = if said.client == peer { client.address.port() } else { 0 };
+        let port = if said.client == client.address.ip().to_canonical() { client.address.port() } else { 0 };
+        self.pass(&request, snapshot, route, &target, handshake.is_some(), said.client)?;
+        let local = client.local_address;
+        let head = || Head {
+            id: id.as_str().to_owned(),
+            client: (said.client, port),
+            local: (local.ip().to_canonical(), local.port()),
+            method: asked_of_origin(&request, handshake.is_some()).clone(),
+            target: target::origin_form(request.uri()).to_string(),
+            version: request.version(),
+            headers: request.headers().clone(),
+        };
+        let inspected = snapshot.firewall.inspect(&route.rules.managed, route.zone.name.as_str(), head);
+        inspected.await.map_err(|block| Stop::Refused(Refused::blocked(block, &route.zone)))?;
         let introduction = Introduction::new((said.client, port).into(), client.local_address);
         let routed =
             Routed { client, shared: &self.shared, snapshot, route, target, switch, said, introduction };
@@ -274,7 +293,7 @@ impl Requests {
         }
     }
 
-    /// Asks the firewall: the last time that anybody looks at what the client says.
+    /// Asks all of the firewall that answers at once.
     fn pass(
         &self,
         request: &Request<Content>,
@@ -285,7 +304,7 @@ impl Requests {
         address: IpAddr,
     ) -> Result<(), Stop> {
         let facts = Facts {
-            method: request.method(),
+            method: asked_of_origin(request, websocket),
             raw_path: request.uri().path(),
             query: request.uri().query().unwrap_or_default(),
             headers: request.headers(),
@@ -301,4 +320,9 @@ impl Requests {
         let checked = snapshot.firewall.check(&route.rules, &facts);
         checked.map_err(|block| Stop::Refused(Refused::blocked(block, &route.zone)))
     }
+}
+
+/// The method that the origin gets: a WebSocket is asked for with GET, also where the client's HTTP/2 has CONNECT for it.
+fn asked_of_origin<B>(request: &Request<B>, websocket: bool) -> &Method {
+    if websocket { &Method::GET } else { request.method() }
 }

@@ -12,7 +12,14 @@ use weir_config::{Config, HostIndex, Proxy, Zone, ZoneName};
 
 use crate::{
     downstream::certificates::{Certificate, CertificateError},
-    firewall::{Firewall, RuleCount, Rules, access::Interned, country::CountryError},
+    firewall::{
+        Firewall, HostFirewallError, RuleCount, Rules, Shared,
+        country::CountryError,
+        managed::{
+            library::CompileError,
+            sets::{RuleSet, Sets},
+        },
+    },
     observe::outcome::Classes,
     upstream::{Builder, Endpoints, Group, Names, TrustError, Trusts},
 };
@@ -53,6 +60,8 @@ pub(crate) struct Snapshot {
     default_certificate: Option<Certificate>,
     /// What the host asks of a request.
     pub firewall: Firewall,
+    /// For the next one.
+    rule_sets: Vec<Arc<RuleSet>>,
     /// `[proxy]`. Its listeners and its user are those of the start.
     pub settings: Proxy,
     /// Who resolves the names of origins.
@@ -74,23 +83,36 @@ pub enum RoutesError {
     DefaultCertificate(#[source] Box<CertificateError>),
     #[error("geoip: {0}")]
     Country(#[from] CountryError),
+    #[error(transparent)]
+    Managed(#[from] CompileError),
+    #[error("zone {zone}: {source}")]
+    ZoneManaged { zone: ZoneName, source: CompileError },
+}
+
+impl From<HostFirewallError> for RoutesError {
+    fn from(error: HostFirewallError) -> Self {
+        match error {
+            HostFirewallError::Country(error) => Self::Country(error),
+            HostFirewallError::Managed(error) => Self::Managed(error),
+        }
+    }
 }
 
 impl Snapshot {
     /// Builds the routes of a configuration. Certificates whose files have not changed are taken from `previous`, and those
     /// whose files are not sound any more. What its rules have counted goes on.
     pub fn build(config: &Config, previous: Option<&Self>) -> Result<Self, RoutesError> {
-        let mut interned = Interned::default();
+        let sets = Sets::after(previous.map(|previous| &*previous.rule_sets));
+        let mut shared = Shared { interned: Default::default(), sets };
         let before = previous.map(|previous| &previous.firewall);
-        let firewall = Firewall::build(&config.firewall, before, &mut interned)?;
+        let firewall = Firewall::build(&config.firewall, before, &mut shared)?;
         let settings = config.proxy.clone();
         let endpoints = previous.map(|previous| previous.endpoints.clone()).unwrap_or_default();
         let mut origins = Builder::new(&settings, &endpoints, previous.map(|previous| &previous.trusts));
         let mut routes = HashMap::with_capacity(config.zones.len());
         for zone in &config.zones {
             let known = previous.and_then(|previous| previous.routes.get(&zone.name)).map(Arc::as_ref);
-            routes
-                .insert(zone.name.clone(), Arc::new(Route::build(zone, known, &mut origins, &mut interned)?));
+            routes.insert(zone.name.clone(), Arc::new(Route::build(zone, known, &mut origins, &mut shared)?));
         }
         let trusts = origins.finish();
         endpoints.tidy();
@@ -102,6 +124,7 @@ impl Snapshot {
             index: HostIndex::new(&config.zones),
             routes,
             firewall,
+            rule_sets: shared.sets.finish(),
             default_certificate: default
                 .map_err(|source| RoutesError::DefaultCertificate(Box::new(source)))?,
             settings,
@@ -157,7 +180,7 @@ impl Route {
         zone: &Arc<Zone>,
         known: Option<&Self>,
         origins: &mut Builder<'_>,
-        interned: &mut Interned,
+        shared: &mut Shared,
     ) -> Result<Self, RoutesError> {
         let certificate = known.and_then(|known| known.certificate.as_ref());
         let certificate = zone
@@ -176,13 +199,15 @@ impl Route {
             HeaderValue::try_from(host)
                 .map_err(|_| RoutesError::OriginHost { zone: zone.name.clone(), host: host.clone() })
         });
+        let rules = Rules::build(&zone.firewall, known.map(|known| &known.rules), shared)
+            .map_err(|source| RoutesError::ZoneManaged { zone: zone.name.clone(), source })?;
         Ok(Self {
             zone: zone.clone(),
             key: ZoneKey::of(zone.name.as_str()),
             origins: Arc::new(group),
             origin_host: host.transpose()?,
             requests: known.map(|known| known.requests.clone()).unwrap_or_default(),
-            rules: Rules::build(&zone.firewall, known.map(|known| &known.rules), interned),
+            rules,
             certificate,
         })
     }

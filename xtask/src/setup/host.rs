@@ -23,6 +23,12 @@ const TOOLS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
 ];
 
+/// Files that the managed rules of the firewall are built and tested with, and the packages that have them.
+const MODSECURITY: &[(&str, &str)] = &[
+    ("/usr/include/modsecurity/modsecurity.h", "libmodsecurity-dev"),
+    ("/usr/share/modsecurity-crs/rules", "modsecurity-crs"),
+];
+
 /// # Errors
 /// If the kernel has no such file system to mount.
 pub fn lacks_bpffs() -> Result<bool> {
@@ -39,11 +45,14 @@ pub fn mount_bpffs() -> Result<()> {
     })
 }
 
-/// Packages of the tests' programs that are not on `PATH`.
+/// Packages of the tests' programs that are not on `PATH`, and of what else tests need.
 pub fn missing_packages() -> Vec<String> {
-    TOOLS
-        .iter()
-        .filter(|(program, _)| exec::on_path(program).is_none())
-        .map(|(_, package)| (*package).to_owned())
-        .collect()
+    let programs = TOOLS.iter().filter(|(program, _)| exec::on_path(program).is_none());
+    let files = MODSECURITY.iter().filter(|(file, _)| !Path::new(file).exists());
+    programs.chain(files).map(|(_, package)| (*package).to_owned()).collect()
+}
+
+/// Whether managed rules can be built and tested here.
+pub fn has_modsecurity() -> bool {
+    MODSECURITY.iter().all(|(file, _)| Path::new(file).exists())
 }

@@ -50,6 +50,11 @@ pub struct Ready {
     pub python: Option<PathBuf>,
 }
 
+/// Whether managed rules of the firewall can be built and tested here: set-up sees to it for [`Needs::TEST`].
+pub fn has_modsecurity() -> bool {
+    host::has_modsecurity()
+}
+
 /// What is missing on this machine.
 struct Gaps {
     compiler: bool,

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeMap, net::IpAddr, path::PathBuf, sync
 
 use ipnet::IpNet;
 
-use super::dry_run;
+use super::{dry_run, managed::Known};
 use crate::{
     error::Problem,
     model::{AccessAction, AccessRule, RuleId},
@@ -20,6 +20,7 @@ const EXAMPLE: &str = "[\"192.0.2.0/24\", \"2001:db8::/32\"]";
 pub(crate) struct Lists {
     read: RefCell<BTreeMap<PathBuf, Arc<[IpNet]>>>,
     others: RefCell<Vec<PathBuf>>,
+    pub(super) managed: Known,
 }
 
 impl Lists {
