@@ -1,5 +1,7 @@
 //! The packet parser against packets that another library builds, against packets built by hand, and against noise.
 
+mod against_etherparse;
+
 use std::{cell::RefCell, net::Ipv6Addr};
 
 use etherparse::{PacketBuilder, VlanId};
@@ -168,6 +170,25 @@ proptest! {
         for len in 0..bytes.len() {
             let less = parse(&&bytes[..len]);
             prop_assert!(less == whole || less == Packet::Other, "{} bytes: {:?}, all: {:?}", len, less, whole);
+        }
+    }
+}
+
+/// The seeds of the fuzz target, what it has found, and what one changed byte makes of them.
+#[test]
+fn another_parser_agrees_about_every_seed_and_what_is_near_it() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/packet");
+    let seeds: Vec<_> =
+        std::fs::read_dir(folder).expect("seeds").map(|file| file.expect("a file").path()).collect();
+    assert!(!seeds.is_empty());
+    for seed in seeds {
+        let frame = std::fs::read(&seed).expect("a seed");
+        against_etherparse::agree(&frame);
+        for at in 0..frame.len() {
+            against_etherparse::agree(&frame[..at]);
+            for value in 0..=255 {
+                against_etherparse::agree(&with(frame.clone(), at, value));
+            }
         }
     }
 }

@@ -12,6 +12,8 @@
 mod accounting;
 mod downstream;
 mod firewall;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod hostile;
 mod observe;
 mod request;
 mod server;

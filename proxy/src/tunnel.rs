@@ -18,7 +18,7 @@
 
 mod direction;
 pub(crate) mod farewell;
-mod frames;
+pub(crate) mod frames;
 mod lifetime;
 mod scratch;
 pub(crate) mod task;

@@ -52,6 +52,11 @@ impl Cache {
         self.root.join("py")
     }
 
+    /// The fuzzer's folder.
+    pub fn fuzz(&self) -> PathBuf {
+        self.root.join("cargo-fuzz")
+    }
+
     /// What `agent/build.rs` reads: `$WEIR_BPF_TOOLCHAIN`, else the file in [`Cache::bpf`].
     pub fn toolchain_file(&self) -> &Path {
         &self.toolchain_file

@@ -9,6 +9,7 @@ mod autobahn;
 mod build;
 mod cache;
 mod exec;
+mod fuzz;
 mod run;
 mod setup;
 mod test;
@@ -41,6 +42,8 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Run the fuzz targets, each for a time
+    Fuzz(fuzz::Options),
     /// Set up, build, then run `weir demo` (needs root)
     Run {
         /// Passed to `weir demo`, for example `--for 30s`
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Setup { again } => setup::command(again),
         Command::Autobahn(options) => autobahn::command(&options),
         Command::Build { release } => build::command(release),
+        Command::Fuzz(options) => fuzz::command(&options),
         Command::Run { args } => run::command(&args),
         Command::Test { no_kernel, filter, args } => test::command(no_kernel, filter.as_deref(), &args),
     };

@@ -13,6 +13,8 @@
 //! and which of the two is not known yet.
 
 mod chunks;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
 
 use std::{
     io,

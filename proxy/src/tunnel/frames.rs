@@ -5,6 +5,9 @@
 //! a proxy that leaves can say so in a close frame of its own, which may stand only at a border. A stream that is no
 //! WebSocket after all is followed wrongly, and does no harm but that.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
+
 /// `Close` (RFC 6455, 5.5.1).
 const CLOSE: u8 = 0x8;
 const MASK_BYTES: u64 = 4;

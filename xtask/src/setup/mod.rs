@@ -9,6 +9,7 @@ mod apt;
 pub mod autobahn;
 mod compiler;
 mod debian;
+pub mod fuzz;
 mod host;
 mod plan;
 mod proof;

@@ -9,7 +9,7 @@
 //! The connection's own window is the sum of its streams', so that streams which nobody reads leave the others theirs.
 
 mod exchange;
-mod frames;
+pub(crate) mod frames;
 mod idle;
 mod stream;
 

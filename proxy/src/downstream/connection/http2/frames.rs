@@ -7,6 +7,9 @@
 //!
 //! Only heads are parsed (RFC 9113, 4.1: length 24 bits, type 8, flags 8, stream 32); what they mean is `h2`'s to judge.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod hostile;
+
 use std::{
     io::{self, IoSlice},
     pin::Pin,

@@ -1,0 +1,4 @@
+//! See `proxy/src/hostile.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| weir_proxy::hostile::http2_frames(data));
