@@ -59,6 +59,8 @@ pub struct Proxy {
     pub admin: SocketAddr,
     /// Offer HTTP/2 to TLS clients; default on.
     pub http2: bool,
+    /// An HTTP/2 client that is silent for so long is asked whether it is there; default 60 s, `None` is never.
+    pub http2_ping_interval: Option<Duration>,
     /// Speak HTTP/2 with cleartext clients that begin with it; default off.
     pub h2c: bool,
     /// The user that the proxy becomes when it is started as root; default `nobody`. The agent lets this user, and root, tag

@@ -46,6 +46,7 @@ pub(crate) static PROXY: Keys = Keys {
         "https",
         "admin",
         "http2",
+        "http2_ping_interval",
         "h2c",
         "user",
         "accounting",

@@ -6,121 +6,30 @@ use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering::Relaxed};
 
 use support::{
     Setup,
+    frames::*,
     http2::Client,
     origin::{origin, reflect},
-    raw::Raw,
     until,
 };
-use tokio::net::TcpStream;
 use weir_proxy::Running;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-const PROTOCOL_ERROR: u32 = 1;
-const REFUSED_STREAM: u32 = 7;
-const ENHANCE_YOUR_CALM: u32 = 11;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
-
-/// A field as HPACK has it without any compression (RFC 7541, 6.2.2).
-fn field(name: &str, value: &str) -> Vec<u8> {
-    let mut bytes = vec![0];
-    for text in [name, value] {
-        match text.len() {
-            short @ 0..127 => bytes.push(short as u8),
-            long => {
-                bytes.push(127);
-                let mut rest = long - 127;
-                while rest >= 128 {
-                    bytes.push((rest % 128) as u8 | 128);
-                    rest /= 128;
-                }
-                bytes.push(rest as u8);
-            }
-        }
-        bytes.extend(text.as_bytes());
-    }
-    bytes
-}
-
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    fields.iter().flat_map(|(name, value)| field(name, value)).collect()
-}
-
-const GET: [(&str, &str); 4] =
-    [(":method", "GET"), (":scheme", "http"), (":authority", "a.test"), (":path", "/")];
-
-fn get(stream: u32) -> Vec<u8> {
-    frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(&GET))
-}
-
-/// What a connection says to a stream, or to all of them.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Answered,
-    Reset(u32),
-    GoAway(u32),
-    Closed,
-}
-
-struct Hostile(Raw<TcpStream>);
-
-impl Hostile {
-    async fn new(setup: &Setup) -> Self {
-        let mut raw = Raw::connect(setup.http).await;
-        raw.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-        raw.send([frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, 1, 0, &[])].concat()).await;
-        Self(raw)
-    }
-
-    async fn next(&mut self) -> Option<(u8, u32, Vec<u8>)> {
-        let head = self.take(9).await?;
-        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some((head[3], stream, self.take(len).await?))
-    }
-
-    async fn take(&mut self, len: usize) -> Option<Vec<u8>> {
-        self.0.try_exactly(len).await
-    }
-
-    /// What comes of a stream, or of the connection with it.
-    async fn verdict(&mut self, of: u32) -> Verdict {
-        let code = |payload: &[u8]| u32::from_be_bytes(payload[..4].try_into().expect("a code"));
-        loop {
-            match self.next().await {
-                None => return Verdict::Closed,
-                Some((GOAWAY, _, payload)) => return Verdict::GoAway(code(&payload[4..])),
-                Some((RST_STREAM, stream, payload)) if stream == of => return Verdict::Reset(code(&payload)),
-                Some((HEADERS, stream, _)) if stream == of => return Verdict::Answered,
-                Some(_) => {}
-            }
-        }
-    }
-}
 
 async fn served(setup: Setup) -> (Setup, Running, Arc<AtomicUsize>) {
     let (address, connections) = reflect().await;
     let setup = setup.zone("a.test", address).setting("h2c = true");
     let proxy = setup.start();
     (setup, proxy, connections)
+}
+
+/// As [`served`], with a request to an origin that never answers, and the connections that this one gets.
+async fn beside_a_silent_one() -> (Setup, Running, [(&'static str, &'static str); 4], Arc<AtomicUsize>) {
+    let (silent, connections) = origin(|mut raw| async move {
+        raw.rest().await.ok();
+    })
+    .await;
+    let (setup, proxy, _) = served(Setup::new().zone("silent.test", silent)).await;
+    let mut fields = GET;
+    fields[2].1 = "silent.test";
+    (setup, proxy, fields, connections)
 }
 
 /// Others are served all the same.
@@ -246,14 +155,7 @@ async fn floods_end_their_connection_and_nobody_elses() {
 
 #[tokio::test]
 async fn a_rapid_reset_ends_its_connection() {
-    let (silent, connections) = origin(|mut raw| async move {
-        raw.rest().await.ok();
-    })
-    .await;
-    let setup = Setup::new().zone("silent.test", silent);
-    let (setup, _proxy, _) = served(setup).await;
-    let mut fields = GET;
-    fields[2].1 = "silent.test";
+    let (setup, _proxy, fields, connections) = beside_a_silent_one().await;
     // At once, and one after the other.
     for at_once in [true, false] {
         let mut hostile = Hostile::new(&setup).await;
@@ -309,14 +211,7 @@ async fn endless_headers_end_their_connection_and_long_ones_their_request() {
 
 #[tokio::test]
 async fn a_connection_has_so_many_streams_and_no_more() {
-    let (silent, connections) = origin(|mut raw| async move {
-        raw.rest().await.ok();
-    })
-    .await;
-    let setup = Setup::new().zone("silent.test", silent);
-    let (setup, _proxy, _) = served(setup).await;
-    let mut fields = GET;
-    fields[2].1 = "silent.test";
+    let (setup, _proxy, fields, connections) = beside_a_silent_one().await;
     let mut hostile = Hostile::new(&setup).await;
     for n in 0..129 {
         hostile.0.send(frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &block(&fields))).await;

@@ -8,7 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use support::{
     Setup,
     http2::Client,
-    origin::{SWITCH, echo, mirror, origin},
+    origin::{SWITCH, echo, mirror, origin, told},
     raw::{Raw, tls_config},
     soon, until,
 };
@@ -21,27 +21,6 @@ use tokio_tungstenite::{
 /// A proxy that closes at once when it is asked to leave.
 fn hasty() -> Setup {
     Setup::new().setting("drain_timeout = \"1ms\"\nclose_spread = \"1ms\"")
-}
-
-/// An origin that speaks WebSocket, and tells with which code it was closed.
-async fn told() -> (std::net::SocketAddr, mpsc::UnboundedReceiver<Option<CloseCode>>) {
-    let (tell, told) = mpsc::unbounded_channel();
-    let (address, _) = origin(move |raw| {
-        let tell = tell.clone();
-        async move {
-            let mut socket = tokio_tungstenite::accept_async(raw.into_inner()).await.expect("a WebSocket");
-            let mut code = None;
-            while let Some(Ok(message)) = socket.next().await {
-                match message {
-                    Message::Close(frame) => code = frame.map(|frame| frame.code),
-                    message => socket.send(message).await.expect("sent"),
-                }
-            }
-            tell.send(code).expect("taken");
-        }
-    })
-    .await;
-    (address, told)
 }
 
 #[tokio::test]

@@ -4,11 +4,18 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use futures_util::{Stream, StreamExt};
 use support::{
     Setup,
-    origin::{SWITCH, mirror, origin, reflect},
-    raw::{Raw, status},
-    until,
+    http2::Client,
+    origin::{SWITCH, mirror, origin, reflect, told},
+    raw::{Raw, status, tls_config},
+    soon, until,
+};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    Connector, client_async, client_async_tls_with_config,
+    tungstenite::{Error, Message, protocol::frame::coding::CloseCode},
 };
 
 fn get(host: &str) -> String {
@@ -113,4 +120,38 @@ async fn a_tunnel_has_a_longest_life_if_its_zone_says_so_however_much_moves() {
         () = until("it has ended", || counters.tunnels_ended_by("timeout") == 1) => {}
     }
     assert_eq!(counters.tunnels_live.get(), 1, "the other zone has no such limit");
+}
+
+/// Its first message is a close that says 1001, and then the stream ends.
+async fn is_told<S: Stream<Item = Result<Message, Error>> + Unpin>(mut socket: S) {
+    let close = soon(socket.next()).await.expect("a message").expect("a sound stream");
+    assert!(matches!(&close, Message::Close(Some(frame)) if frame.code == CloseCode::Away), "{close:?}");
+    assert!(soon(socket.next()).await.is_none_or(|end| end.is_err()));
+}
+
+#[tokio::test]
+async fn a_tunnel_that_has_had_its_time_tells_both_sides_so() {
+    for limit in ["tunnel_idle_timeout = \"300ms\"", "tunnel_max_life = \"300ms\""] {
+        let (origin, mut told) = told().await;
+        let setup = Setup::new().setting(limit).tls_zone("a.test", origin);
+        let proxy = setup.start();
+        let stream = TcpStream::connect(setup.http).await.expect("connected");
+        let (plain, _) = soon(client_async("ws://a.test/", stream)).await.expect("upgraded");
+        is_told(plain).await;
+        let stream = TcpStream::connect(setup.https).await.expect("connected");
+        let connector = Connector::Rustls(tls_config(&setup.roots));
+        let connect = client_async_tls_with_config("wss://a.test/", stream, None, Some(connector));
+        is_told(soon(connect).await.expect("upgraded").0).await;
+        // Over HTTP/2: the frame, then the end of the stream and not a reset.
+        let mut client = Client::tls(&setup, "a.test").await;
+        let mut socket = client.open("https://a.test/").await;
+        socket.expect(b"\x88\x02\x03\xe9").await;
+        socket.say(&b"\x88\x80aaaa"[..]);
+        assert!(socket.some().await.is_none(), "a clean end");
+        for _ in 0..3 {
+            assert_eq!(soon(told.recv()).await, Some(Some(CloseCode::Away)), "{limit}");
+        }
+        until("all are counted", || proxy.counters().tunnels_ended_by("timeout") == 3).await;
+        assert_eq!(proxy.counters().tunnels_live.get(), 0);
+    }
 }

@@ -1,4 +1,4 @@
-//! The client of another language: Python with the package `websockets`.
+//! Clients of another language: Python with the packages `websockets`, and `h2` with `wsproto`.
 
 use std::{
     env, fs,
@@ -10,7 +10,8 @@ use std::{
 use crate::host;
 
 /// As `cargo xtask test` installs it.
-const PACKAGE: &str = "websockets==16.0";
+const PACKAGES: [&str; 6] =
+    ["websockets==16.0", "h2==4.3.0", "hpack==4.1.0", "hyperframe==6.1.0", "wsproto==1.2.0", "h11==0.16.0"];
 
 /// The interpreter: what `WEIR_TEST_PYTHON` names, else one of an environment that is made in cargo's folder.
 ///
@@ -29,7 +30,7 @@ fn made(folder: &Path) -> PathBuf {
     if !complete.is_file() {
         let _ = fs::remove_dir_all(folder);
         run(Command::new("python3").args(["-m", "venv"]).arg(folder));
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-deps", PACKAGE]));
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-deps"]).args(PACKAGES));
         fs::write(complete, "").expect("a file");
     }
     python
@@ -38,11 +39,11 @@ fn made(folder: &Path) -> PathBuf {
 fn run(command: &mut Command) {
     let output = command.output();
     let output = output.unwrap_or_else(|error| {
-        panic!("{command:?} does not start ({error}): install Python, or name one with {PACKAGE} in WEIR_TEST_PYTHON")
+        panic!("{command:?} does not start ({error}): install Python, or name one with {PACKAGES:?} in WEIR_TEST_PYTHON")
     });
     let why = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "{command:?} failed; name a Python with {PACKAGE} in WEIR_TEST_PYTHON: {why}"
+        "{command:?} failed; name a Python with {PACKAGES:?} in WEIR_TEST_PYTHON: {why}"
     );
 }

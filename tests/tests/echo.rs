@@ -261,6 +261,24 @@ fn a_client_of_another_language_cannot_tell_either() {
     });
 }
 
+#[test]
+fn a_client_of_another_language_speaks_http_2() {
+    let interpreter = python::interpreter();
+    world(move |world| {
+        let Setting { agent, proxy: _proxy, .. } = setting(world);
+        let mut command = Command::new(interpreter);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/converse_h2.py")).arg(ZONE);
+        command.args([HTTPS.ip().to_string(), HTTPS.port().to_string()]).arg(world.folder().join("ca.pem"));
+        let output = command.output().expect("Python starts");
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{why}");
+        let opened: u64 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
+        agent.await_empty();
+        assert_eq!((opened, agent.zone(ZONE).admitted_total), (3, 3));
+        agent.assert_never_drifted();
+    });
+}
+
 fn assert_same(frames: &[Vec<Frame>], expected: &[Vec<Frame>], way: &str) {
     assert_eq!(frames.len(), expected.len(), "connections over {way}");
     for (connection, (frames, expected)) in frames.iter().zip(expected).enumerate() {

@@ -20,6 +20,7 @@ const FORWARDED: [(&str, ForwardedHeaders); 4] = [
     ("none", ForwardedHeaders::None),
 ];
 
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(60);
 const DEFAULT_ADMIN: &str = "127.0.0.1:9465";
 const TLS_VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
 
@@ -39,6 +40,10 @@ pub(super) fn read(section: &Section<'_>, listeners: &mut Listeners, others: boo
         https,
         admin,
         http2: section.get("http2").and_then(|value| value.flag()).unwrap_or(true),
+        http2_ping_interval: section
+            .get("http2_ping_interval")
+            .and_then(|value| value.duration_or_none(MILLISECOND..=WEEK, HTTP2_PING_INTERVAL))
+            .unwrap_or(Some(HTTP2_PING_INTERVAL)),
         h2c: section.get("h2c").and_then(|value| value.flag()).unwrap_or(false),
         user: section
             .get("user")

@@ -16,6 +16,7 @@ use crate::{
         timing::Timing,
     },
     request::reason::Reason,
+    upstream::DialError,
 };
 
 /// One number.
@@ -96,7 +97,16 @@ pub struct Counters {
 impl Counters {
     pub(crate) fn refuse(&self, reason: Reason) {
         self.refused[reason as usize].add(1);
-        if let Some(kind) = OriginError::of(reason) {
+        self.origin_did_wrong(OriginError::of_answer(reason));
+    }
+
+    /// A connection to an origin did not come up.
+    pub(crate) fn undialled(&self, error: &DialError) {
+        self.origin_did_wrong(OriginError::of_dial(error));
+    }
+
+    fn origin_did_wrong(&self, kind: Option<OriginError>) {
+        if let Some(kind) = kind {
             self.origin_errors[kind as usize].add(1);
         }
     }
@@ -124,6 +134,12 @@ impl Counters {
     pub fn tunnels_ended_by(&self, label: &str) -> u64 {
         let end = TunnelEnd::ALL.into_iter().find(|end| end.label() == label);
         end.map_or(0, |end| self.ended[end as usize].get())
+    }
+
+    /// What origins did wrong, of one kind.
+    pub fn origin_errors_of(&self, label: &str) -> u64 {
+        let kind = OriginError::ALL.into_iter().find(|kind| kind.label() == label);
+        kind.map_or(0, |kind| self.origin_errors[kind as usize].get())
     }
 
     /// Answers of one reason.

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::{observe::counters::Counter, request::reason::Reason};
+use crate::{observe::counters::Counter, request::reason::Reason, upstream::DialError};
 
 /// How a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,8 @@ impl Classes {
 /// What an origin did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OriginError {
+    /// Its name has no address, or the DNS does not answer.
+    NameFailed,
     Unreachable,
     ConnectTimeout,
     TlsFailed,
@@ -70,7 +72,8 @@ pub(crate) enum OriginError {
 }
 
 impl OriginError {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
+        Self::NameFailed,
         Self::Unreachable,
         Self::ConnectTimeout,
         Self::TlsFailed,
@@ -79,12 +82,21 @@ impl OriginError {
         Self::BadUpgrade,
     ];
 
-    /// `None` if the reason is no fault of an origin.
-    pub fn of(reason: Reason) -> Option<Self> {
+    /// Of a connection that did not come up, whether or not another origin then took the request. `None` if that was no fault of
+    /// the origin's.
+    pub fn of_dial(error: &DialError) -> Option<Self> {
+        match error {
+            _ if error.is_of_host() => None,
+            DialError::Timeout => Some(Self::ConnectTimeout),
+            DialError::Resolve(_) => Some(Self::NameFailed),
+            DialError::Connect(_) => Some(Self::Unreachable),
+            DialError::Tls(_) => Some(Self::TlsFailed),
+        }
+    }
+
+    /// Of a connection that was there. `None` if the reason is no fault of the origin's, or one of [`Self::of_dial`].
+    pub fn of_answer(reason: Reason) -> Option<Self> {
         match reason {
-            Reason::OriginUnreachable => Some(Self::Unreachable),
-            Reason::OriginConnectTimeout => Some(Self::ConnectTimeout),
-            Reason::OriginTlsFailed => Some(Self::TlsFailed),
             Reason::OriginResponseTimeout => Some(Self::ResponseTimeout),
             Reason::OriginFailed => Some(Self::Failed),
             Reason::OriginBadUpgrade => Some(Self::BadUpgrade),
@@ -94,6 +106,7 @@ impl OriginError {
 
     pub const fn label(self) -> &'static str {
         match self {
+            Self::NameFailed => "name_failed",
             Self::Unreachable => "unreachable",
             Self::ConnectTimeout => "connect_timeout",
             Self::TlsFailed => "tls_failed",
@@ -142,9 +155,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_of_the_origin_has_a_kind() {
+    fn what_is_of_the_origin_has_one_kind() {
+        let error = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let dials = [
+            DialError::Timeout,
+            DialError::Resolve(error()),
+            DialError::Connect(error()),
+            DialError::Tls(error()),
+        ];
+        let dials: Vec<Reason> = dials
+            .iter()
+            .map(|error| {
+                assert!(OriginError::of_dial(error).is_some(), "{error}");
+                error.reason()
+            })
+            .collect();
         for reason in Reason::ALL {
-            assert_eq!(OriginError::of(reason).is_some(), reason.is_of_origin(), "{}", reason.label());
+            let kinds =
+                u32::from(dials.contains(&reason)) + u32::from(OriginError::of_answer(reason).is_some());
+            assert_eq!(kinds, u32::from(reason.is_of_origin()), "{}", reason.label());
         }
+        let exhausted = DialError::Connect(std::io::Error::from_raw_os_error(libc::EMFILE));
+        assert_eq!(OriginError::of_dial(&exhausted), None);
     }
 }

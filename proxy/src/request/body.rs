@@ -27,6 +27,8 @@ pub(crate) struct ResponseBody {
     _turn: Option<Turn>,
     /// Hears of what is sent, and of the end.
     exchange: Option<Box<Exchange>>,
+    /// Of the request, whose content may still come.
+    upload: Option<Arc<Progress>>,
 }
 
 enum Content {
@@ -36,11 +38,22 @@ enum Content {
 
 impl ResponseBody {
     pub fn full(bytes: Bytes) -> Self {
-        Self { content: Content::Own(bytes), _turn: None, exchange: None }
+        Self { content: Content::Own(bytes), _turn: None, exchange: None, upload: None }
     }
 
     pub fn origin(body: Incoming) -> Self {
-        Self { content: Content::Origin(body), _turn: None, exchange: None }
+        Self { content: Content::Origin(body), _turn: None, exchange: None, upload: None }
+    }
+
+    /// The answer to a request whose content has come so far.
+    pub fn to(mut self, upload: Arc<Progress>) -> Self {
+        self.upload = Some(upload);
+        self
+    }
+
+    /// Bytes of the request's content that have come from the client.
+    pub fn uploaded(&self) -> u64 {
+        self.upload.as_ref().map_or(0, |upload| upload.bytes())
     }
 
     /// What is sent is the answer of `exchange`, whose end is the body's.

@@ -41,7 +41,7 @@ pub(crate) async fn serve(
     }
     headers::prepare_response(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
-    Ok(response.map(ResponseBody::origin))
+    Ok(response.map(|body| ResponseBody::origin(body).to(progress)))
 }
 
 /// The request as the pool gets it: its URI is a path, its Host header what the client asked for or the zone says.
@@ -111,6 +111,9 @@ async fn send(
         let zone = routed.route.zone.name.as_str();
         debug!(zone, origin = %origin.endpoint, error = &error as &dyn Error, "no answer of an origin");
         let dial = dial_of(&error);
+        if let Some(dial) = dial {
+            routed.shared.counters.undialled(dial);
+        }
         reason = if progress.has_failed() {
             Reason::BadContent
         } else {

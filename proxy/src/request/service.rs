@@ -145,6 +145,7 @@ impl Routed<'_> {
             }
             let zone = self.route.zone.name.as_str();
             debug!(zone, origin = %origin.endpoint, error = %last, "no connection to an origin");
+            self.shared.counters.undialled(&last);
             if !last.is_of_host() {
                 origin.failed(time::Instant::now());
             }

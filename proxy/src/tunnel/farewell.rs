@@ -1,4 +1,4 @@
-//! How a tunnel ends when the proxy leaves: each side is told by a close frame, if its stream stands at a frame border or
+//! How a tunnel ends when the proxy leaves, or when its time is over: each side is told by a close frame, if its stream stands at a frame border or
 //! reaches one, then gets a moment to answer, then the end of the stream.
 //!
 //! A direction first finishes the frame that is under way. Behind it goes our close frame; what its source still sends is read and

@@ -23,6 +23,9 @@ use crate::{
     server::roster::Entry,
 };
 
+/// The status of a close frame to both sides of a tunnel that has had its time (RFC 6455, 7.4.1).
+const GOING_AWAY: u16 = 1001;
+
 /// Runs a [`Tunnel`] to its end. If a side fails, the other one is aborted, so that its peer does not take a broken
 /// WebSocket for one that ended.
 pub(crate) struct Task<D, U> {
@@ -31,7 +34,7 @@ pub(crate) struct Task<D, U> {
     counters: Arc<Counters>,
     visit: Option<Box<Visit>>,
     leave: Arc<Leave>,
-    /// The proxy leaves.
+    /// The proxy leaves, or the tunnel's time is over.
     farewell: Option<Box<Farewell>>,
     /// One that is dropped before it knows was ended by the drain.
     end: TunnelEnd,
@@ -72,9 +75,10 @@ impl<D: Transport, U: Transport> Task<D, U> {
         }
     }
 
-    /// Both sides are closed as they are when a drain has to end them.
+    /// Both sides are told, as by a drain.
     fn expired(&mut self, expired: Expired) {
         self.end = TunnelEnd::Timeout;
+        self.farewell = Some(Box::new(Farewell::new(GOING_AWAY)));
         let (up_bytes, down_bytes) = self.tunnel.moved();
         let zone = self.zone.name.as_str();
         let seconds = self.opened.elapsed().as_secs_f64();
@@ -131,16 +135,17 @@ impl<D: Transport, U: Transport> Future for Task<D, U> {
         {
             task.farewell = Some(Box::new(Farewell::new(code)));
         }
+        if task.farewell.is_none() {
+            if let Poll::Ready(end) = Pin::new(&mut task.tunnel).poll(cx) {
+                task.ended(end);
+                return Poll::Ready(());
+            }
+            if let Poll::Ready(expired) = task.lifetime.poll(task.tunnel.moved(), cx) {
+                task.expired(expired);
+            }
+        }
         if let Some(farewell) = &mut task.farewell {
             return farewell.poll(&mut task.tunnel, cx);
-        }
-        if let Poll::Ready(end) = Pin::new(&mut task.tunnel).poll(cx) {
-            task.ended(end);
-            return Poll::Ready(());
-        }
-        if let Poll::Ready(expired) = task.lifetime.poll(task.tunnel.moved(), cx) {
-            task.expired(expired);
-            return Poll::Ready(());
         }
         let limit = task.zone.timeouts.half_closed;
         let error = ready!(Watch::poll(&mut task.watch, &task.tunnel, limit, cx));

@@ -2,6 +2,8 @@
 //! a test says otherwise.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod dns;
+pub mod frames;
 pub mod http2;
 pub mod mmdb;
 pub mod origin;

@@ -9,8 +9,13 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
+use tokio_tungstenite::tungstenite::{
+    Message, handshake::derive_accept_key, protocol::frame::coding::CloseCode,
+};
 
 use super::raw::{Raw, header};
 
@@ -81,4 +86,25 @@ pub async fn reflect() -> (SocketAddr, Arc<AtomicUsize>) {
         }
     })
     .await
+}
+
+/// An origin that speaks WebSocket, and tells with which code it was closed.
+pub async fn told() -> (SocketAddr, mpsc::UnboundedReceiver<Option<CloseCode>>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let (address, _) = origin(move |raw| {
+        let tell = tell.clone();
+        async move {
+            let mut socket = tokio_tungstenite::accept_async(raw.into_inner()).await.expect("a WebSocket");
+            let mut code = None;
+            while let Some(Ok(message)) = socket.next().await {
+                match message {
+                    Message::Close(frame) => code = frame.map(|frame| frame.code),
+                    message => socket.send(message).await.expect("sent"),
+                }
+            }
+            tell.send(code).expect("taken");
+        }
+    })
+    .await;
+    (address, told)
 }

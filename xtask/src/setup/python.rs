@@ -1,4 +1,4 @@
-//! The tests' client of another language: a Python environment with one pinned package, kept in the cache.
+//! The tests' clients of another language: a Python environment with a few pinned packages, kept in the cache.
 //!
 //! The environment is made where it stays, as it cannot be moved. A file that is written last says that it is complete.
 
@@ -12,8 +12,10 @@ use crate::{
     exec,
 };
 
-const PACKAGE: &str = "websockets";
-const VERSION: &str = "16.0";
+/// The environment's folder; another name makes a new one.
+const NAME: &str = "clients-1";
+const PACKAGES: [&str; 6] =
+    ["websockets==16.0", "h2==4.3.0", "hpack==4.1.0", "hyperframe==6.1.0", "wsproto==1.2.0", "h11==0.16.0"];
 
 pub fn is_ready(cache: &Cache) -> bool {
     folder(cache).join("complete").is_file() && interpreter(cache).is_file()
@@ -38,7 +40,7 @@ pub fn missing_packages() -> Vec<String> {
 }
 
 pub fn describe(cache: &Cache) -> String {
-    format!("Python's {PACKAGE} {VERSION} for the tests, in {}", folder(cache).display())
+    format!("Python's websockets, h2 and wsproto for the tests, in {}", folder(cache).display())
 }
 
 pub fn install(cache: &Cache) -> Result<()> {
@@ -51,11 +53,11 @@ pub fn install(cache: &Cache) -> Result<()> {
     let mut pip = Command::new(interpreter(cache));
     pip.args(["-m", "pip", "install", "--disable-pip-version-check"])
         .args(["--no-deps", "--progress-bar", "off"])
-        .arg(format!("{PACKAGE}=={VERSION}"));
-    exec::step(&format!("Installing {PACKAGE} {VERSION}"), &mut pip)?;
+        .args(PACKAGES);
+    exec::step("Installing Python's WebSocket clients", &mut pip)?;
     fs::write(folder.join("complete"), "").with_context(|| format!("cannot write into {}", folder.display()))
 }
 
 fn folder(cache: &Cache) -> PathBuf {
-    cache.python().join(format!("{PACKAGE}-{VERSION}"))
+    cache.python().join(NAME)
 }

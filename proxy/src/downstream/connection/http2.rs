@@ -8,9 +8,11 @@
 //! [`SEND_BUFFER`] bytes to send, and a tunnel's scratch buffer of what its sides did not take; besides that the heads of requests, each up to [`MAX_HEADER_LIST`].
 //! The connection's own window is the sum of its streams', so that streams which nobody reads leave the others theirs.
 
+mod alive;
 mod exchange;
 pub(crate) mod frames;
 mod idle;
+mod pulse;
 mod stream;
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
@@ -29,7 +31,8 @@ use crate::{
     request::service::{Client, Requests},
     server::Shared,
 };
-use frames::{Flooded, Metered};
+use alive::Alive;
+use frames::{Metered, Seen};
 use idle::Streams;
 
 /// What every client's connection preface begins with, and no request of HTTP/1.1 does.
@@ -60,25 +63,25 @@ pub(crate) fn builder() -> Builder {
 /// How the HTTP part of a connection ended.
 enum End {
     Http(Result<(), h2::Error>),
-    /// No request came in time, or the client does not let itself be closed.
+    /// No request came in time, or the client does not let itself be closed, or is not there any more.
     TimedOut,
 }
 
 pub(super) async fn serve<T: Transport>(stream: T, client: Client, shared: &Arc<Shared>) {
     shared.counters.http2.add(1);
     let peer = client.address;
-    let (io, flooded) = Metered::new(stream);
+    let (io, seen) = Metered::new(stream);
     let limit = client.limits.now().header;
     let end = match timeout(limit, shared.http2.handshake(io)).await {
         Err(_) => End::TimedOut,
         Ok(Err(error)) => End::Http(Err(error)),
         Ok(Ok(mut http)) => {
             let requests = Arc::new(Requests::new(client, shared.clone()));
-            drive(&mut http, &requests, &flooded, shared).await
+            drive(&mut http, &requests, &seen, shared).await
         }
     };
     match end {
-        _ if flooded.is_so() => {
+        _ if seen.has_flooded() => {
             shared.counters.flooded.add(1);
             debug!(%peer, "a client floods");
         }
@@ -96,7 +99,7 @@ pub(super) async fn serve<T: Transport>(stream: T, client: Client, shared: &Arc<
 async fn drive<T: Transport>(
     http: &mut Connection<Metered<T>, Bytes>,
     requests: &Arc<Requests>,
-    flooded: &Flooded,
+    seen: &Seen,
     shared: &Arc<Shared>,
 ) -> End {
     let limits = &requests.client().limits;
@@ -107,6 +110,9 @@ async fn drive<T: Transport>(
     let mut draining = shared.draining.subscribe();
     let mut drain = pin!(draining.wait_for(|draining| *draining));
     let (mut drained, mut closing, mut timed_out) = (false, false, false);
+    let interval = shared.routes.load().settings.http2_ping_interval;
+    let mut alive = interval.map(Alive::new);
+    let mut pings = http.ping_pong();
 
     poll_fn(|cx| {
         loop {
@@ -128,7 +134,7 @@ async fn drive<T: Transport>(
                 Poll::Pending => {}
             }
             let now = Instant::now();
-            if flooded.is_so() && !closing {
+            if seen.has_flooded() && !closing {
                 closing = true;
                 http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 timer.as_mut().reset(now + LINGER);
@@ -141,6 +147,16 @@ async fn drive<T: Transport>(
                 limit = limit.min(DRAIN_GRACE);
                 timer.as_mut().reset(now + limit);
                 continue;
+            }
+            if let (Some(alive), Some(pings)) = (&mut alive, &mut pings) {
+                let mut asked = false;
+                if alive.poll(seen.reads(), || asked = true, cx).is_ready() {
+                    return Poll::Ready(End::TimedOut);
+                }
+                if asked {
+                    alive::ask(pings, cx);
+                    continue;
+                }
             }
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;

@@ -7,8 +7,8 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::{Arc, PoisonError},
-    task::{Poll, ready},
-    time::{Duration, SystemTime},
+    task::Poll,
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -18,10 +18,14 @@ use http::{
     header::{CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST},
 };
 use hyper::body::{Body, Frame};
-use tokio::time::timeout;
 use tracing::debug;
 
-use super::{SEND_BUFFER, idle::Busy, stream::Stream};
+use super::{
+    SEND_BUFFER,
+    idle::Busy,
+    pulse::{Pulse, Wait},
+    stream::Stream,
+};
 use crate::{
     downstream::connection::{Switch, open_tunnel},
     request::{body::ResponseBody, content::Content, headers, service::Requests},
@@ -72,8 +76,8 @@ pub(super) async fn run(
         }
         _ if ends => {}
         _ => {
-            let stall_timeout = requests.client().limits.now().stall;
-            if let Err(cut) = send_body(send, body, stall_timeout).await {
+            let pulse = Pulse::new(requests.client().limits.now());
+            if let Err(cut) = send_body(send, body, pulse).await {
                 debug!(?cut, "an answer was cut off");
                 if matches!(cut, Cut::Stalled) {
                     shared.counters.timed_out.add(1);
@@ -149,12 +153,8 @@ enum Cut {
 }
 
 /// Sends the content, no faster than the client takes it.
-async fn send_body(
-    mut send: SendStream<Bytes>,
-    mut body: ResponseBody,
-    stall_timeout: Duration,
-) -> Result<(), Cut> {
-    let sent = send_frames(&mut send, &mut body, stall_timeout).await;
+async fn send_body(mut send: SendStream<Bytes>, mut body: ResponseBody, mut pulse: Pulse) -> Result<(), Cut> {
+    let sent = send_frames(&mut send, &mut body, &mut pulse).await;
     match sent {
         // Half an answer must not be taken for one.
         Err(Cut::Stalled) => send.send_reset(Reason::CANCEL),
@@ -167,12 +167,11 @@ async fn send_body(
 async fn send_frames(
     send: &mut SendStream<Bytes>,
     body: &mut ResponseBody,
-    stall_timeout: Duration,
+    pulse: &mut Pulse,
 ) -> Result<(), Cut> {
     let gone = |_: h2::Error| Cut::Gone;
     loop {
-        let next = timeout(stall_timeout, next_frame(send, body)).await.map_err(|_| Cut::Stalled)?;
-        let Some(frame) = next? else {
+        let Some(frame) = next_frame(send, body, pulse).await? else {
             return send.send_data(Bytes::new(), true).map_err(gone);
         };
         let mut data = match frame.into_data() {
@@ -183,8 +182,9 @@ async fn send_frames(
             },
         };
         while !data.is_empty() {
-            let room = timeout(stall_timeout, room(send, data.len())).await.map_err(|_| Cut::Stalled)??;
+            let room = room(send, body, data.len(), pulse).await?;
             let part = data.split_to(room.min(data.len()));
+            pulse.sent += part.len() as u64;
             let ends = data.is_empty() && body.is_end_stream();
             send.send_data(part, ends).map_err(gone)?;
             if ends {
@@ -199,28 +199,37 @@ async fn send_frames(
 async fn next_frame(
     send: &mut SendStream<Bytes>,
     body: &mut ResponseBody,
+    pulse: &mut Pulse,
 ) -> Result<Option<Frame<Bytes>>, Cut> {
     poll_fn(|cx| {
         if send.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(Cut::Gone));
         }
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-        Poll::Ready(frame.transpose().map_err(Cut::Origin))
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+            return Poll::Ready(frame.transpose().map_err(Cut::Origin));
+        }
+        pulse.poll(Wait::ForOrigin, body.uploaded(), cx).map(|()| Err(Cut::Stalled))
     })
     .await
 }
 
 /// Waits until some of `wanted` bytes may be sent.
-async fn room(send: &mut SendStream<Bytes>, wanted: usize) -> Result<usize, Cut> {
+async fn room(
+    send: &mut SendStream<Bytes>,
+    body: &ResponseBody,
+    wanted: usize,
+    pulse: &mut Pulse,
+) -> Result<usize, Cut> {
     send.reserve_capacity(wanted.min(SEND_BUFFER));
     poll_fn(|cx| {
         let room = send.capacity();
         if room > 0 {
             return Poll::Ready(Ok(room));
         }
-        match ready!(send.poll_capacity(cx)) {
-            Some(Ok(room)) => Poll::Ready(Ok(room)),
-            Some(Err(_)) | None => Poll::Ready(Err(Cut::Gone)),
+        match send.poll_capacity(cx) {
+            Poll::Ready(Some(Ok(room))) => Poll::Ready(Ok(room)),
+            Poll::Ready(Some(Err(_)) | None) => Poll::Ready(Err(Cut::Gone)),
+            Poll::Pending => pulse.poll(Wait::ForClient, body.uploaded(), cx).map(|()| Err(Cut::Stalled)),
         }
     })
     .await

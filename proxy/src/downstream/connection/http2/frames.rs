@@ -15,7 +15,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
 };
@@ -139,13 +139,26 @@ impl Tally {
     }
 }
 
-/// True once a client has flooded.
+/// What is seen of a client, for the connection's driver.
 #[derive(Clone, Default)]
-pub(super) struct Flooded(Arc<AtomicBool>);
+pub(super) struct Seen(Arc<Marks>);
 
-impl Flooded {
-    pub fn is_so(&self) -> bool {
-        self.0.load(Relaxed)
+#[derive(Default)]
+struct Marks {
+    flooded: AtomicBool,
+    /// Grows, and wraps, with every read that brings something.
+    reads: AtomicU32,
+}
+
+impl Seen {
+    /// The client has flooded.
+    pub fn has_flooded(&self) -> bool {
+        self.0.flooded.load(Relaxed)
+    }
+
+    /// To be compared with what it was before.
+    pub fn reads(&self) -> u32 {
+        self.0.reads.load(Relaxed)
     }
 }
 
@@ -155,7 +168,7 @@ pub(super) struct Metered<T> {
     read: Scan,
     written: Scan,
     budget: Budget,
-    flooded: Flooded,
+    seen: Seen,
     lingering: Option<Lingering>,
 }
 
@@ -166,23 +179,23 @@ struct Lingering {
 }
 
 impl<T> Metered<T> {
-    pub fn new(io: T) -> (Self, Flooded) {
-        let flooded = Flooded::default();
+    pub fn new(io: T) -> (Self, Seen) {
+        let seen = Seen::default();
         let metered = Self {
             io,
             read: Scan::behind(PREFACE_BYTES),
             written: Scan::behind(0),
             budget: Budget::new(),
-            flooded: flooded.clone(),
+            seen: seen.clone(),
             lingering: None,
         };
-        (metered, flooded)
+        (metered, seen)
     }
 
     fn settle(&mut self, tally: &Tally) {
         self.budget.add(tally.data.saturating_mul(PER_DATA_SENT));
         if tally.free > 0 && !self.budget.pay(tally.free, Instant::now()) {
-            self.flooded.0.store(true, Relaxed);
+            self.seen.0.flooded.store(true, Relaxed);
         }
     }
 
@@ -203,13 +216,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.flooded.is_so() {
+        if self.seen.has_flooded() {
             // The driver looks at the flag whenever it has polled.
             return Poll::Pending;
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let mut tally = Tally::default();
+        if buf.filled().len() > before {
+            self.seen.0.reads.fetch_add(1, Relaxed);
+        }
         self.read.each(&buf.filled()[before..], |frame| tally.received(frame));
         self.settle(&tally);
         Poll::Ready(Ok(()))
