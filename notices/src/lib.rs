@@ -6,4 +6,10 @@
 //! [`link`] proves itself by a key and carries no secret of anybody's.
 #![forbid(unsafe_code)]
 
+pub mod answer;
+pub mod delivery;
+pub mod keys;
+pub mod letter;
+pub mod link;
+pub mod page;
 pub mod plot;

@@ -1,4 +1,4 @@
-//! Clients of another language: Python with the packages `websockets`, and `h2` with `wsproto`.
+//! Peers of another language: Python with the packages `websockets`, `h2` with `wsproto`, and `aiosmtpd`.
 
 use std::{
     env, fs,
@@ -10,8 +10,17 @@ use std::{
 use crate::host;
 
 /// As `cargo xtask test` installs it.
-const PACKAGES: [&str; 6] =
-    ["websockets==16.0", "h2==4.3.0", "hpack==4.1.0", "hyperframe==6.1.0", "wsproto==1.2.0", "h11==0.16.0"];
+const PACKAGES: [&str; 9] = [
+    "websockets==16.0",
+    "h2==4.3.0",
+    "hpack==4.1.0",
+    "hyperframe==6.1.0",
+    "wsproto==1.2.0",
+    "h11==0.16.0",
+    "aiosmtpd==1.4.6",
+    "atpublic==5.1",
+    "attrs==25.3.0",
+];
 
 /// The interpreter: what `WEIR_TEST_PYTHON` names, else one of an environment that is made in cargo's folder.
 ///
@@ -27,11 +36,11 @@ pub fn interpreter() -> &'static Path {
 
 fn made(folder: &Path) -> PathBuf {
     let (python, complete) = (folder.join("bin/python"), folder.join("complete"));
-    if !complete.is_file() {
+    if fs::read_to_string(&complete).ok() != Some(PACKAGES.join(" ")) {
         let _ = fs::remove_dir_all(folder);
         run(Command::new("python3").args(["-m", "venv"]).arg(folder));
         run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-deps"]).args(PACKAGES));
-        fs::write(complete, "").expect("a file");
+        fs::write(complete, PACKAGES.join(" ")).expect("a file");
     }
     python
 }

@@ -6,7 +6,6 @@ use weir_reachout::slot::SlotIndex;
 use super::{
     HEIGHT, Plot, WIDTH, curve, date, day,
     ink::{Anchor, Ink, Px, Type},
-    over_bound, percent,
     scale::{Frame, Scale, thousands},
 };
 
@@ -80,7 +79,7 @@ fn heading(ink: &mut Ink, plot: &Plot) {
         date(plot.from.start()),
         date(last.start()),
         thousands(plot.guideline()),
-        thousands(over_bound(plot.guideline(), plot.over_ratio)),
+        thousands(plot.over_above()),
     );
     ink.text((16.0, 47.0), Anchor::Start, WORDS, &span);
     let occasions = match plot.spikes.len() {
@@ -88,7 +87,7 @@ fn heading(ink: &mut Ink, plot: &Plot) {
         1 => " 1 separate occasion (numbered).".to_owned(),
         n => format!(" {n} separate occasions (numbered)."),
     };
-    let known = percent(plot.totals.coverage);
+    let known = plot.known_percent();
     let totals =
         format!("Over for {:.1} hours in this time.{occasions} {known} % is known.", plot.totals.over_hours);
     ink.text((16.0, 64.0), Anchor::Start, WORDS, &totals);

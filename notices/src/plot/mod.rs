@@ -71,9 +71,36 @@ pub struct Totals {
 }
 
 impl Plot {
+    /// Of nothing, to try templates with.
+    pub(crate) fn empty() -> Self {
+        Self {
+            zone: String::new(),
+            plan: String::new(),
+            from: SlotIndex::EPOCH,
+            until: SlotIndex::EPOCH.forth(1),
+            slots: Vec::new(),
+            guidelines: vec![(SlotIndex::EPOCH, 1)],
+            over_ratio: 1.1,
+            spikes: Vec::new(),
+            levels: Vec::new(),
+            totals: Totals::default(),
+        }
+    }
+
     /// The guideline in force at the end.
     pub fn guideline(&self) -> u64 {
         self.guidelines.last().map_or(0, |(_, guideline)| *guideline)
+    }
+
+    /// The highest count that is not over.
+    pub fn over_above(&self) -> u64 {
+        // Products that should be whole are not always.
+        (self.guideline() as f64 * self.over_ratio + 1e-6).floor() as u64
+    }
+
+    /// Rounded down: 99.97 % known is not all.
+    pub fn known_percent(&self) -> u32 {
+        (self.totals.coverage.clamp(0.0, 1.0) * 100.0 + 1e-9).floor() as u32
     }
 
     /// A whole SVG document. It has no style sheet and no script, so it may stand in a page with a strict policy.
@@ -104,21 +131,11 @@ impl Plot {
             date(self.until.start()),
             thousands(guideline),
             self.plan,
-            thousands(over_bound(guideline, self.over_ratio)),
+            thousands(self.over_above()),
             self.totals.over_hours,
-            percent(self.totals.coverage),
+            self.known_percent(),
         )
     }
-}
-
-/// The count that is not over yet, as people read it.
-fn over_bound(guideline: u64, ratio: f64) -> u64 {
-    (guideline as f64 * ratio + 1e-6).floor() as u64
-}
-
-/// Rounded down: 99.97 % known is not all.
-fn percent(share: f64) -> u32 {
-    (share.clamp(0.0, 1.0) * 100.0 + 1e-9).floor() as u32
 }
 
 const MONTHS: [&str; 12] =

@@ -21,6 +21,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
     ("chromium", "chromium"),
     ("openssl", "openssl"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
 ];
 
 /// Files that the managed rules of the firewall are built and tested with, and the packages that have them.

@@ -1,4 +1,5 @@
-//! The tests' clients of another language: a Python environment with a few pinned packages, kept in the cache.
+//! The tests' peers of another language: a Python environment with pinned packages, kept in the cache. `websockets` and `h2`
+//! with `wsproto` are clients, `aiosmtpd` is a mail server (each with what it needs).
 //!
 //! The environment is made where it stays, as it cannot be moved. A file that is written last says that it is complete.
 
@@ -12,10 +13,20 @@ use crate::{
     exec,
 };
 
-/// The environment's folder; another name makes a new one.
-const NAME: &str = "clients-1";
-const PACKAGES: [&str; 6] =
-    ["websockets==16.0", "h2==4.3.0", "hpack==4.1.0", "hyperframe==6.1.0", "wsproto==1.2.0", "h11==0.16.0"];
+/// All of them, as nothing else is installed.
+const PACKAGES: [&str; 9] = [
+    "websockets==16.0",
+    "h2==4.3.0",
+    "hpack==4.1.0",
+    "hyperframe==6.1.0",
+    "wsproto==1.2.0",
+    "h11==0.16.0",
+    "aiosmtpd==1.4.6",
+    "atpublic==5.1",
+    "attrs==25.3.0",
+];
+/// The folder's name: another one for other packages.
+const FOLDER: &str = "peers-1";
 
 pub fn is_ready(cache: &Cache) -> bool {
     folder(cache).join("complete").is_file() && interpreter(cache).is_file()
@@ -40,7 +51,7 @@ pub fn missing_packages() -> Vec<String> {
 }
 
 pub fn describe(cache: &Cache) -> String {
-    format!("Python's websockets, h2 and wsproto for the tests, in {}", folder(cache).display())
+    format!("Python's {} for the tests, in {}", PACKAGES.join(", "), folder(cache).display())
 }
 
 pub fn install(cache: &Cache) -> Result<()> {
@@ -54,10 +65,10 @@ pub fn install(cache: &Cache) -> Result<()> {
     pip.args(["-m", "pip", "install", "--disable-pip-version-check"])
         .args(["--no-deps", "--progress-bar", "off"])
         .args(PACKAGES);
-    exec::step("Installing Python's WebSocket clients", &mut pip)?;
+    exec::step("Installing the tests' packages", &mut pip)?;
     fs::write(folder.join("complete"), "").with_context(|| format!("cannot write into {}", folder.display()))
 }
 
 fn folder(cache: &Cache) -> PathBuf {
-    cache.python().join(NAME)
+    cache.python().join(FOLDER)
 }
