@@ -19,6 +19,8 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use weir_admin::exposition;
+use weir_notices::plot::Plot;
+use weir_reachout::contact::NoticeKind;
 
 use crate::{
     api::EventsReply,
@@ -47,6 +49,9 @@ pub fn pages(state: Arc<State>) -> std::io::Result<Router> {
         .route("/readyz", get(ready))
         .route("/api/zones", get(zones))
         .route("/api/zones/{zone}", get(zone))
+        .route("/api/zones/{zone}/plot.svg", get(plot_svg))
+        .route("/api/zones/{zone}/plot.png", get(plot_png))
+        .route("/api/cases/{case}/letter", get(letter))
         .route("/api/events", get(events))
         .route("/api/host", get(host))
         .route("/api/acts", get(acts))
@@ -63,7 +68,7 @@ pub async fn serve(listener: TcpListener, pages: Router) -> std::io::Result<()> 
 }
 
 async fn index() -> &'static str {
-    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/events\n/api/host\n/api/sources\n/api/acts\n/api/denied\n"
+    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/zones/NAME/plot.svg\n/api/zones/NAME/plot.png\n/api/cases/ID/letter\n/api/events\n/api/host\n/api/sources\n/api/acts\n/api/denied\n"
 }
 
 async fn scrape(
@@ -109,6 +114,66 @@ async fn zone(Shared(admin): Shared<Admin>, Path(name): Path<String>) -> Respons
         }
     })
     .await
+}
+
+async fn plot_svg(Shared(admin): Shared<Admin>, Path(name): Path<String>) -> Response {
+    match plot(&admin, &name).await {
+        Ok(plot) => ([(CONTENT_TYPE, "image/svg+xml")], plot.svg()).into_response(),
+        Err(problem) => problem,
+    }
+}
+
+async fn plot_png(Shared(admin): Shared<Admin>, Path(name): Path<String>) -> Response {
+    let plot = match plot(&admin, &name).await {
+        Ok(plot) => plot,
+        Err(problem) => return problem,
+    };
+    blocking(move || match plot.png() {
+        Ok(png) => ([(CONTENT_TYPE, "image/png")], png).into_response(),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    })
+    .await
+}
+
+/// A zone's last 30 days, if it is a zone.
+async fn plot(admin: &Admin, name: &str) -> Result<Plot, Response> {
+    if admin.state.slot_of(name).is_none() {
+        return Err(problem(StatusCode::NOT_FOUND, &format!("no zone is called `{name}`")));
+    }
+    let post = Arc::clone(&lock(&admin.state.post));
+    let dossier = post.dossier(&admin.state.ledger, name, admin.state.now()).await;
+    let failed =
+        |error| problem(StatusCode::SERVICE_UNAVAILABLE, &format!("{:#}", anyhow::Error::from(error)));
+    dossier.map(|dossier| dossier.plot).map_err(failed)
+}
+
+#[derive(Deserialize)]
+struct LetterQuery {
+    /// The kind of a notice; default what would be said next.
+    kind: Option<NoticeKind>,
+    /// As a browser shows it, with the plot; else its subject and text.
+    #[serde(default)]
+    html: bool,
+}
+
+/// A letter of a case as it would be sent now, but for its links, which lead nowhere.
+async fn letter(
+    Shared(admin): Shared<Admin>,
+    Path(case): Path<String>,
+    Query(query): Query<LetterQuery>,
+) -> Response {
+    let post = Arc::clone(&lock(&admin.state.post));
+    match post.preview(&admin.state.ledger, &case, query.kind, admin.state.now()).await {
+        Ok(Some(letter)) if query.html => {
+            ([(CONTENT_TYPE, "text/html; charset=utf-8")], letter.preview_html()).into_response()
+        }
+        Ok(Some(letter)) => letter.preview_text().into_response(),
+        Ok(None) => {
+            let why = format!("there is no case {case}, or nothing of this kind to say about it now");
+            problem(StatusCode::NOT_FOUND, &why)
+        }
+        Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
+    }
 }
 
 #[derive(Deserialize)]

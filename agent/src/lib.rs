@@ -16,6 +16,7 @@ mod kernel;
 pub mod ledger;
 mod marks;
 mod metrics;
+pub mod notices;
 mod operator;
 mod peaks;
 mod run;

@@ -2,6 +2,7 @@
 //! compares the two.
 
 mod hand;
+mod notices;
 
 use std::{
     net::Ipv4Addr,
@@ -76,6 +77,7 @@ impl Collector for KernelCollector {
         families.extend(self.agent());
         families.extend(self.leases());
         families.extend(self.ledger());
+        families.extend(self.notices());
         families
     }
 }

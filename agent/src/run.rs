@@ -16,9 +16,11 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::{User, geteuid},
 };
+use time::OffsetDateTime;
 use tokio::{
     net::TcpListener,
     sync::mpsc,
+    task::JoinHandle,
     time::{MissedTickBehavior, interval, timeout},
 };
 use weir_common::{
@@ -27,6 +29,8 @@ use weir_common::{
     zone::{UNATTRIBUTED, UNCAPPED, ZoneKey},
 };
 use weir_config::{Config, Counts, KernelLog};
+use weir_notices::answer::Answered;
+use weir_reachout::policy::Policy;
 
 use crate::{
     admin, audit, doomed,
@@ -35,6 +39,10 @@ use crate::{
     kernel::{Kernel, KernelError, LinkNews, Settings, listener_key},
     ledger::Ledger,
     marks::{MarkCollision, Marks},
+    notices::{
+        self,
+        post::{Post, PostError},
+    },
     operator::{self, Denials, Hand, Now, socket},
     peaks::Peaks,
     state::{Reloads, State, lock},
@@ -60,6 +68,10 @@ pub enum AgentError {
     Socket { path: PathBuf, source: io::Error },
     #[error("cannot wait for the kernel's events")]
     Events(#[source] io::Error),
+    #[error("cannot write to people as the configuration says")]
+    Notices(#[from] PostError),
+    #[error("cannot listen on the address of links, {address}")]
+    Links { address: SocketAddr, source: io::Error },
 }
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -80,6 +92,8 @@ pub async fn run(
     let socket = socket::bind(&config.agent.socket, &config.agent.operators)
         .map_err(|source| AgentError::Socket { path: config.agent.socket.clone(), source })?;
     let pages = admin::pages(Arc::clone(&state)).map_err(AgentError::Serve)?;
+    let links = links(&config, &state).await?;
+    let letters = tokio::spawn(deliver(Arc::clone(&state)));
     let server = tokio::spawn(admin::serve(listener, pages.clone()));
     let acts = tokio::spawn(socket::serve(socket, Arc::clone(&state), pages));
     tokio::pin!(server);
@@ -118,11 +132,40 @@ pub async fn run(
     acts.abort();
     let _ = acts.await;
     auditor.abort();
+    letters.abort();
+    links.abort();
     events.abort();
     drops.abort();
     interfaces.abort();
     tracing::info!("weir agent ends; counting and caps go on in the kernel");
     result
+}
+
+/// Sends what is due, until it is dropped.
+async fn deliver(state: Arc<State>) {
+    let (ledger, tally) = (state.ledger.clone(), Arc::clone(&state.deliveries));
+    notices::serve(ledger, tally, move || Arc::clone(&lock(&state.post)), OffsetDateTime::now_utc).await;
+}
+
+/// Serves the pages of links, if there are to be any.
+async fn links(config: &Config, state: &Arc<State>) -> Result<JoinHandle<()>, AgentError> {
+    let Some(links) = &config.notices.links else { return Ok(tokio::spawn(pending())) };
+    let address = links.address;
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| AgentError::Links { address, source })?;
+    let posts = Arc::clone(state);
+    let links = notices::Links {
+        ledger: state.ledger.clone(),
+        post: Box::new(move || Arc::clone(&lock(&posts.post))),
+        now: Box::new(OffsetDateTime::now_utc),
+        desk: Box::new(Desk(Arc::clone(state))),
+    };
+    tracing::info!(%address, "the pages of links are served");
+    Ok(tokio::spawn(async move {
+        if let Err(error) = weir_admin::serve(listener, notices::pages(Arc::new(links))).await {
+            tracing::error!(%error, "the pages of links are served no more");
+        }
+    }))
 }
 
 /// Clients of the admin address must not cost the audit its descriptors.
@@ -191,6 +234,7 @@ fn start(config: &Config) -> Result<State, AgentError> {
     }
     let reloads = Reloads::default();
     reloads.note(true);
+    let post = Post::new(config, Policy::default(), None, OffsetDateTime::now_utc())?;
     Ok(State {
         instance: config.instance.to_string(),
         memory: Arc::clone(&kernel.zones),
@@ -215,6 +259,8 @@ fn start(config: &Config) -> Result<State, AgentError> {
         operators: Mutex::new(config.agent.operators.clone()),
         ledger,
         acts: tokio::sync::Mutex::default(),
+        post: Mutex::new(Arc::new(post)),
+        deliveries: Arc::default(),
     })
 }
 
@@ -294,6 +340,7 @@ fn take_over(state: &State, current: Config, config: Config) -> Config {
 fn apply(state: &State, current: &Config, config: &Config) -> Result<String, AgentError> {
     let uids = tagging_uids(config)?;
     let marks = marks(config)?;
+    let post = Post::new(config, Policy::default(), Some(&*lock(&state.post)), OffsetDateTime::now_utc())?;
     let mut zones = lock(&state.zones);
     let mut kernel = lock(&state.kernel);
     // All that can be refused is refused before anything changes.
@@ -317,17 +364,23 @@ fn apply(state: &State, current: &Config, config: &Config) -> Result<String, Age
     drop((zones, kernel));
     lock(&state.standing).want(&config.xdp.interfaces, &mut lock(&state.kernel));
     *lock(&state.marks) = marks;
+    *lock(&state.post) = Arc::new(post);
     state.forget_peaks(&changes.freed);
     Ok(format!("zones: {} added, {} changed, {} removed", changes.added, changes.changed, changes.removed))
 }
 
 /// What a running agent cannot change.
-fn fixed_keys(old: &Config, new: &Config) -> [(&'static str, bool); 8] {
+fn fixed_keys(old: &Config, new: &Config) -> [(&'static str, bool); 9] {
     [
         ("instance", old.instance != new.instance),
         ("agent.admin", old.agent.admin != new.agent.admin),
         ("agent.socket", old.agent.socket != new.agent.socket),
         ("agent.ledger", old.agent.ledger != new.agent.ledger),
+        (
+            "notices.links and notices.link_keys",
+            old.notices.links.as_ref().map(|links| (links.address, &links.keys))
+                != new.notices.links.as_ref().map(|links| (links.address, &links.keys)),
+        ),
         ("agent.cgroup", old.agent.cgroup != new.agent.cgroup),
         ("agent.max_zones", old.agent.max_zones != new.agent.max_zones),
         ("agent.max_sources", old.agent.max_sources != new.agent.max_sources),
@@ -473,4 +526,21 @@ fn audit_once(state: &State) -> Result<(), KernelError> {
     }
     *lock(&state.audit) = report;
     Ok(())
+}
+
+/// Puts answers into their cases.
+struct Desk(Arc<State>);
+
+impl notices::AnswerDesk for Desk {
+    fn take<'a>(
+        &'a self,
+        zone: &'a str,
+        case: &'a str,
+        answered: &'a Answered,
+    ) -> notices::Pending<'a, Result<(), String>> {
+        Box::pin(async move {
+            let _ = (&self.0, zone, case, answered);
+            Err("nobody takes answers yet".to_owned())
+        })
+    }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use aya::maps::MapData;
+use time::OffsetDateTime;
 use weir_common::{
     ABI_VERSION,
     listener::ListenerKey,
@@ -27,6 +28,7 @@ use crate::{
     kernel::{HostMemory, Kernel, SourceTable, ZoneMemory, at_least_zero},
     ledger::Ledger,
     marks::Marks,
+    notices::{Tally, post::Post},
     operator::{Denials, Hand},
     peaks::Peaks,
     zones::{Entry, ZoneTable},
@@ -65,6 +67,9 @@ pub struct State {
     pub ledger: Ledger,
     /// Held while an act is recorded and done: one at a time.
     pub acts: tokio::sync::Mutex<()>,
+    /// How people are written to.
+    pub post: Mutex<Arc<Post>>,
+    pub deliveries: Arc<Tally>,
 }
 
 /// How reloads went.
@@ -104,6 +109,11 @@ impl State {
     pub fn forget_peaks(&self, freed: &[u32]) {
         let mut peaks = lock(&self.peaks);
         freed.iter().for_each(|slot| peaks.forget(*slot));
+    }
+
+    /// What time it is for cases and letters.
+    pub fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc()
     }
 
     /// The name of the zone with this key.

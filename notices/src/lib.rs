@@ -13,3 +13,4 @@ pub mod letter;
 pub mod link;
 pub mod page;
 pub mod plot;
+pub mod telling;

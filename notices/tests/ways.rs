@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write},
+    io::{BufReader, Write as _},
     net::{SocketAddr, TcpListener},
     path::Path,
     sync::mpsc::{Receiver, channel},

@@ -39,13 +39,13 @@ class Handler:
         self.seen.add(address)
         if local == "later" and first:
             return "451 4.3.0 not now"
-        say(describe(session, envelope))
+        say(describe(server, session, envelope))
         if local == "cut" and first:
             server.transport.abort()
         return "250 2.0.0 queued as 4711"
 
 
-def describe(session, envelope):
+def describe(server, session, envelope):
     message = email.message_from_bytes(envelope.content, policy=email.policy.default)
     parts = list(message.walk())
     one = lambda kind: next((part for part in parts if part.get_content_type() == kind), None)
@@ -53,7 +53,7 @@ def describe(session, envelope):
     return {
         "from": envelope.mail_from,
         "to": envelope.rcpt_tos,
-        "tls": session.ssl is not None,
+        "tls": session.ssl is not None or server.transport.get_extra_info("ssl_object") is not None,
         "login": session.login_data.decode() if getattr(session, "login_data", None) else None,
         "headers": {name.lower(): str(value) for name, value in message.items()},
         "kinds": [part.get_content_type() for part in parts],

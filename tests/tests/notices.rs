@@ -16,7 +16,7 @@ use weir_reachout::{
     policy::Policy,
     slot::{Judgement, SlotIndex},
 };
-use weir_tests::{Process, SOON, World, eventually, http, mail::MailServer, tls, world};
+use weir_tests::{Process, SOON, World, eventually, http, mail::MailServer, python, tls, world};
 
 const AT: OffsetDateTime = datetime!(2026-11-27 00:05 UTC);
 const PORT: u16 = 2525;
@@ -80,6 +80,8 @@ fn plain() -> String {
 
 #[test]
 fn letter_arrives_whole_with_its_plot_inline_and_a_message_id_of_its_key() {
+    // Made, if it has to be, while there is a network.
+    python::interpreter();
     world(|world| {
         let mut server = MailServer::start(world, PORT, &[]);
         let outcome = send(world, &plain(), "ann@customer.example");
@@ -112,6 +114,8 @@ fn letter_arrives_whole_with_its_plot_inline_and_a_message_id_of_its_key() {
 
 #[test]
 fn starttls_and_tls_with_a_login_reach_a_server_of_the_named_authority_and_no_other() {
+    // Made, if it has to be, while there is a network.
+    python::interpreter();
     world(|world| {
         tls::certify(world, "localhost");
         let file = |name: &str| world.folder().join(name).display().to_string();
@@ -144,6 +148,8 @@ fn starttls_and_tls_with_a_login_reach_a_server_of_the_named_authority_and_no_ot
 
 #[test]
 fn refusal_for_ever_is_no_contact_and_one_for_now_is_another_try_under_the_same_id() {
+    // Made, if it has to be, while there is a network.
+    python::interpreter();
     world(|world| {
         let mut server = MailServer::start(world, PORT, &[]);
         let refused = send(world, &plain(), "nobody@customer.example");

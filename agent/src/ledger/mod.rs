@@ -8,6 +8,7 @@
 mod batch;
 mod error;
 mod offline;
+mod open_cases;
 mod outbox;
 #[cfg(test)]
 mod outbox_tests;
@@ -40,6 +41,7 @@ use weir_reachout::{
 pub use batch::{Batch, CaseRow, DetectorRow, GuidelineRow};
 pub use error::LedgerError;
 pub use offline::Reader;
+pub use open_cases::OpenCase;
 pub use outbox::{Tally, Unheard};
 pub use packing::{Packed, pack_row, unvarint, varint};
 pub use slots::{CHUNK, Memory, day_of};

@@ -41,6 +41,12 @@ pub fn each<E: From<rusqlite::Error>>(
     Ok(())
 }
 
+/// A zone's entries, oldest first.
+pub fn of_zone(connection: &Connection, zone: &str) -> rusqlite::Result<Vec<Entry>> {
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE zone = ?1 ORDER BY seq");
+    connection.prepare(&sql)?.query_map([zone], entry)?.collect()
+}
+
 /// The newest entries, newest first.
 pub fn newest(connection: &Connection, count: u64) -> rusqlite::Result<Vec<Entry>> {
     let sql = format!("SELECT {COLUMNS} FROM events ORDER BY seq DESC LIMIT ?1");

@@ -126,13 +126,15 @@ async fn send(
         let body = body.map(|body| String::from_utf8_lossy(&body).into_owned()).unwrap_or_default();
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     };
-    tokio::pin!(connection);
+    tokio::pin!(connection, exchange);
     tokio::select! {
-        answer = exchange => answer,
-        ended = &mut connection => Err(PostError::Request(match ended {
-            Ok(()) => "the connection was closed without an answer".to_owned(),
-            Err(error) => error.to_string(),
-        })),
+        biased;
+        answer = &mut exchange => answer,
+        // The answer may have come with the connection's last byte.
+        ended = &mut connection => match (exchange.await, ended) {
+            (Err(_), Err(error)) => Err(failed(error)),
+            (answer, _) => answer,
+        },
     }
 }
 

@@ -7,6 +7,7 @@
 //! What the other side says is read up to a bound and kept as one line; secrets are read from their files at each attempt.
 
 mod alertmanager;
+pub mod backoff;
 mod http;
 mod mail;
 mod secret;

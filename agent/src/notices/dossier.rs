@@ -1,0 +1,205 @@
+//! What the ledger knows of one zone: its case, its month as a plot, and what a letter about it says.
+
+use time::OffsetDateTime;
+use weir_notices::{
+    letter::{About, Letterhead, Links, Offer},
+    plot::{Level, Plot, PlotSlot, Totals},
+};
+use weir_reachout::{
+    case::{Case, CaseState, Closing},
+    contact::{NoticeKey, NoticeKind},
+    decision::Rule,
+    fact::Fact,
+    forecast::percentile,
+    ledger::Entry,
+    policy::{Policy, PolicyVersion},
+    recommend::{self, ClientSigns, Offered, Resources},
+    slot::{Judgement, SlotIndex},
+    zone::Zone,
+};
+
+use crate::ledger::{LedgerError, Store};
+
+/// A zone's plan as the configuration has it now, and all plans.
+#[derive(Clone, Debug)]
+pub struct Plans {
+    pub plan: String,
+    pub guideline: u64,
+    /// Name and guideline, of every plan.
+    pub all: Vec<(String, u64)>,
+}
+
+pub struct Dossier {
+    /// Replayed from its entries.
+    pub zone: Zone,
+    pub plot: Plot,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum DossierError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the ledger's entries of {zone} are not what can have been: {why}")]
+    Replay { zone: String, why: String },
+}
+
+impl Dossier {
+    /// As it was at `at`: the same moment gives the same plot, whenever it is asked for.
+    pub fn read(
+        store: &Store,
+        name: &str,
+        plans: &Plans,
+        policy: &Policy,
+        at: OffsetDateTime,
+    ) -> Result<Self, DossierError> {
+        let entries = store.entries_of(name)?;
+        let policies = policies(store, policy)?;
+        let known = |version: &PolicyVersion| policies.iter().find(|policy| policy.version() == version);
+        let zone = Zone::replay(name, &entries, known);
+        let zone =
+            zone.map_err(|error| DossierError::Replay { zone: name.to_owned(), why: error.to_string() })?;
+        let until = SlotIndex::containing(at);
+        let from = until.back(policy.detection().window_days * SLOTS_PER_DAY);
+        let history = store.history(name, from, until)?;
+        let slots: Vec<PlotSlot> = history
+            .slots
+            .iter()
+            .filter(|slot| slot.index >= from && slot.index < until)
+            .map(|slot| PlotSlot {
+                index: slot.index,
+                mean: slot.value,
+                max: slot.max,
+                judgement: slot.judgement,
+            })
+            .collect();
+        let mut guidelines: Vec<(SlotIndex, u64)> =
+            history.guidelines.iter().map(|from| (from.slot, from.guideline)).collect();
+        if guidelines.is_empty() {
+            guidelines.push((from, plans.guideline));
+        }
+        let plan = history.guidelines.last().map_or(&plans.plan, |from| &from.plan).clone();
+        let plot = Plot {
+            zone: name.to_owned(),
+            plan,
+            from,
+            until,
+            totals: totals(&slots, from, until),
+            slots,
+            guidelines,
+            over_ratio: policy.detection().over_ratio,
+            spikes: spikes(&entries, from, until),
+            levels: levels(plans),
+        };
+        Ok(Self { zone, plot })
+    }
+
+    /// The zone's case of this number, if it is its last one.
+    pub fn case(&self, id: &str) -> Option<&Case> {
+        self.zone.case().filter(|case| case.id().as_str() == id)
+    }
+
+    /// What a letter or a page says about the case; none if that would not be so any more.
+    pub fn about(
+        &self,
+        case: &Case,
+        notice: (NoticeKind, u8),
+        sender_name: &str,
+        links: Option<Links>,
+        plans: &Plans,
+        policy: &Policy,
+        at: OffsetDateTime,
+    ) -> Option<About> {
+        let (kind, number) = notice;
+        let limit = match case.state() {
+            CaseState::LimitScheduled(terms) => Some((terms.cap, terms.from)),
+            _ => None,
+        };
+        if kind == NoticeKind::LimitScheduled && limit.is_none() {
+            return None;
+        }
+        let first_delivered = case.contact().ok().map(|contact| contact.at()).filter(|_| number > 1);
+        let head = Letterhead {
+            kind,
+            number,
+            sender_name: sender_name.to_owned(),
+            case: case.id().to_string(),
+            at,
+            first_delivered: match kind {
+                NoticeKind::First => None,
+                // A reminder reminds of something; what it is dated by is the case's first contact.
+                NoticeKind::Reminder | NoticeKind::LimitScheduled => {
+                    Some(first_delivered.unwrap_or(case.opened_at()))
+                }
+                NoticeKind::EventExempted | NoticeKind::Resolved => first_delivered,
+            },
+            client: None,
+            offer: self.offer(case.rule(), plans, policy),
+            links,
+            limit,
+            exempt_until: self.zone.exempt_until(),
+            new_plan: matches!(case.state(), CaseState::Closed { closing: Closing::Upgraded }),
+        };
+        Some(About::new(head, policy, &self.plot))
+    }
+
+    fn offer(&self, rule: Rule, plans: &Plans, policy: &Policy) -> Offer {
+        let known = self.plot.slots.iter().filter(|slot| slot.judgement.is_known());
+        let mut means: Vec<f64> = known.map(|slot| slot.mean).collect();
+        let p95 =
+            Resources { websockets: percentile(&mut means, 0.95).unwrap_or(0.0), ..Resources::default() };
+        let unbounded = f64::INFINITY;
+        let holds = |guideline: u64| Resources {
+            websockets: guideline as f64,
+            socket_memory_bytes: unbounded,
+            bytes_per_second: unbounded,
+            upgrades_per_second: unbounded,
+        };
+        let offer = |(name, guideline): &(String, u64)| recommend::Offer {
+            name: name.clone(),
+            holds: holds(*guideline),
+        };
+        let offers: Vec<_> = plans.all.iter().map(offer).collect();
+        let signs = ClientSigns::default();
+        match recommend::recommend(policy, rule, &p95, &signs, &self.plot.plan, &offers).offer {
+            Offered::Exemption => Offer::Exemption,
+            Offered::Plan(plan) => Offer::Plan { plan },
+            Offered::Stay => Offer::Stay,
+            Offered::Talk => Offer::Talk,
+        }
+    }
+}
+
+const SLOTS_PER_DAY: u32 = 288;
+
+/// The notice that a row is, by its key.
+pub fn key_of(case: &Case, kind: NoticeKind, number: u8) -> NoticeKey {
+    NoticeKey { case: case.id().clone(), kind, number }
+}
+
+/// Every policy that an entry was made under, and the one in force.
+fn policies(store: &Store, in_force: &Policy) -> Result<Vec<Policy>, LedgerError> {
+    let kept = store.policies()?;
+    // What cannot be read any more is a version that an entry names in vain: the replay says so.
+    let read = |(_, params): &(String, String)| Policy::new(serde_json::from_str(params).ok()?).ok();
+    Ok(kept.iter().filter_map(read).chain([in_force.clone()]).collect())
+}
+
+fn totals(slots: &[PlotSlot], from: SlotIndex, until: SlotIndex) -> Totals {
+    let count = |judged: fn(Judgement) -> bool| slots.iter().filter(|slot| judged(slot.judgement)).count();
+    let over = count(|judgement| judgement == Judgement::Over);
+    let first = slots.first().map_or(from, |slot| slot.index);
+    let span = f64::from(until.since(first).max(1));
+    Totals { over_hours: over as f64 / 12.0, coverage: count(Judgement::is_known) as f64 / span }
+}
+
+/// Counted spikes that were proved in the span, by the slot that proved them.
+fn spikes(entries: &[Entry], from: SlotIndex, until: SlotIndex) -> Vec<SlotIndex> {
+    let counted = entries.iter().filter(|entry| matches!(entry.fact(), Ok(Fact::SpikeCounted)));
+    let slots = counted.map(|entry| SlotIndex::containing(entry.at).back(1));
+    slots.filter(|slot| *slot >= from && *slot < until).collect()
+}
+
+fn levels(plans: &Plans) -> Vec<Level> {
+    plans.all.iter().map(|(plan, guideline)| Level { plan: plan.clone(), guideline: *guideline }).collect()
+}
