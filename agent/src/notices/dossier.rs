@@ -7,7 +7,7 @@ use weir_notices::{
 };
 use weir_reachout::{
     case::{Case, CaseState, Closing},
-    contact::{NoticeKey, NoticeKind},
+    contact::NoticeKind,
     decision::Rule,
     fact::Fact,
     forecast::percentile,
@@ -27,6 +27,19 @@ pub struct Plans {
     pub guideline: u64,
     /// Name and guideline, of every plan.
     pub all: Vec<(String, u64)>,
+}
+
+/// What a letter is asked to be.
+pub struct Asked<'a> {
+    pub kind: NoticeKind,
+    /// 1 for a case's first notice.
+    pub number: u8,
+    pub sender_name: &'a str,
+    pub links: Option<Links>,
+    pub plans: &'a Plans,
+    pub policy: &'a Policy,
+    /// When it is sent.
+    pub at: OffsetDateTime,
 }
 
 pub struct Dossier {
@@ -100,17 +113,8 @@ impl Dossier {
     }
 
     /// What a letter or a page says about the case; none if that would not be so any more.
-    pub fn about(
-        &self,
-        case: &Case,
-        notice: (NoticeKind, u8),
-        sender_name: &str,
-        links: Option<Links>,
-        plans: &Plans,
-        policy: &Policy,
-        at: OffsetDateTime,
-    ) -> Option<About> {
-        let (kind, number) = notice;
+    pub fn about(&self, case: &Case, asked: Asked<'_>) -> Option<About> {
+        let Asked { kind, number, sender_name, links, plans, policy, at } = asked;
         let limit = match case.state() {
             CaseState::LimitScheduled(terms) => Some((terms.cap, terms.from)),
             _ => None,
@@ -171,11 +175,6 @@ impl Dossier {
 }
 
 const SLOTS_PER_DAY: u32 = 288;
-
-/// The notice that a row is, by its key.
-pub fn key_of(case: &Case, kind: NoticeKind, number: u8) -> NoticeKey {
-    NoticeKey { case: case.id().clone(), kind, number }
-}
 
 /// Every policy that an entry was made under, and the one in force.
 fn policies(store: &Store, in_force: &Policy) -> Result<Vec<Policy>, LedgerError> {

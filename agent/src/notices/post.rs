@@ -22,7 +22,7 @@ use weir_reachout::{
     policy::Policy,
 };
 
-use super::dossier::{Dossier, DossierError, Plans};
+use super::dossier::{Asked, Dossier, DossierError, Plans};
 use crate::{
     ledger::{Ledger, OpenCase},
     state::lock,
@@ -202,9 +202,8 @@ impl Post {
         let Some(found) = dossier.case(case) else { return Ok(None) };
         let number = u8::try_from(found.notices().len() + 1).unwrap_or(u8::MAX);
         let links = self.links.as_ref().map(|signer| signer.nowhere(at));
-        let notice = (kind.unwrap_or_else(|| next_kind(found)), number);
-        let about =
-            dossier.about(found, notice, &self.sender_name, links, &self.plans_of(&zone), &self.policy, at);
+        let kind = kind.unwrap_or_else(|| next_kind(found));
+        let about = dossier.about(found, self.asked((kind, number), links, &self.plans_of(&zone), at));
         let Some(about) = about else { return Ok(None) };
         let letter = tokio::task::block_in_place(|| Letter::write(&self.templates, &about, &dossier.plot));
         letter.map(Some).map_err(|error| in_words(&error))
@@ -246,7 +245,17 @@ impl Post {
         let case = dossier.case(case)?;
         let links = self.links.as_ref().map(|signer| signer.links(case.id().as_str(), at));
         let plans = self.plans_of(dossier.zone.name());
-        dossier.about(case, notice, &self.sender_name, links, &plans, &self.policy, at)
+        dossier.about(case, self.asked(notice, links, &plans, at))
+    }
+
+    fn asked<'a>(
+        &'a self,
+        (kind, number): (NoticeKind, u8),
+        links: Option<Links>,
+        plans: &'a Plans,
+        at: OffsetDateTime,
+    ) -> Asked<'a> {
+        Asked { kind, number, sender_name: &self.sender_name, links, plans, policy: &self.policy, at }
     }
 
     async fn tell(&self, message: &Message, now: OffsetDateTime) -> Outcome {
