@@ -33,5 +33,5 @@ pub use kernel::{KernelError, unload};
 pub use ledger::{LedgerError, Reader as LedgerReader};
 pub use marks::{MarkCollision, Marks, ZoneMarks};
 pub use operator::{ActRecord, ActReply, ActRequest, ActsReply, DeniedRecord, DeniedReply, act_record};
-pub use run::{AgentError, run};
+pub use run::{AgentError, Moment, run};
 pub use zones::{ZoneTableError, check_keys};

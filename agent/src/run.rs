@@ -76,12 +76,24 @@ pub enum AgentError {
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What the life of an agent looks like from outside, for a service manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The kernel counts by the configuration, and the agent answers.
+    Serves,
+    /// The loop that looks at the kernel every second has turned.
+    Lives,
+    /// It was told to stop, or cannot go on.
+    Ends,
+}
+
 /// Runs until `shutdown`. Each message of `reload` says that the configuration is to be read again; it comes ready-made, or
-/// as the faults that it has.
+/// as the faults that it has. `told` hears of each [`Moment`]; it must not block.
 pub async fn run(
     config: Config,
     mut reload: mpsc::Receiver<Result<Config, String>>,
     shutdown: impl Future<Output = ()>,
+    told: impl Fn(Moment),
 ) -> Result<(), AgentError> {
     raise_descriptor_limit();
     let address = config.agent.admin;
@@ -106,6 +118,7 @@ pub async fn run(
     let mut current = config;
     let mut reloading = true;
     tracing::info!(admin = %address, zones = current.zones.len(), "weir agent serves");
+    told(Moment::Serves);
 
     tokio::pin!(shutdown);
     let result = loop {
@@ -125,9 +138,11 @@ pub async fn run(
             _ = look.tick() => {
                 tokio::task::block_in_place(|| every_second(&state));
                 read_ledger(&state).await;
+                told(Moment::Lives);
             }
         }
     };
+    told(Moment::Ends);
     // With it goes the socket's file.
     acts.abort();
     let _ = acts.await;

@@ -3,14 +3,14 @@
 use std::{io::ErrorKind, process::ExitCode};
 
 use anyhow::Context as _;
-use weir_agent::AgentError;
+use weir_agent::{AgentError, Moment};
 use weir_config::Config;
 use weir_proxy::{CertificateError, RoutesError};
 
 use crate::{
     failure,
     logging::LogArgs,
-    output, reload,
+    manager, output, reload,
     settings::ConfigFile,
     signals::{Stop, Supervised},
 };
@@ -59,9 +59,17 @@ pub fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
         let mut stop = Stop::listen(args.supervised)?;
         // Whether it is in force yet is for /readyz to say; from here on signals have their meaning.
         args.supervised.say_ready()?;
-        weir_agent::run(config, reload, stop.requested()).await.map_err(with_hints)
+        weir_agent::run(config, reload, stop.requested(), tell).await.map_err(with_hints)
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn tell(moment: Moment) {
+    match moment {
+        Moment::Serves => manager::serves("the kernel counts"),
+        Moment::Lives => manager::lives(),
+        Moment::Ends => manager::ends("counting and caps go on in the kernel"),
+    }
 }
 
 /// A file that the proxy cannot serve changes nothing here either: a reload is all or nothing for both. Files that this

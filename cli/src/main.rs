@@ -12,6 +12,8 @@ mod failure;
 mod hand;
 mod http;
 mod logging;
+mod manager;
+mod manual;
 mod neighbours;
 mod output;
 mod proxy;
@@ -66,6 +68,8 @@ enum Command {
     Ledger(hand::ledger::LedgerArgs),
     Sources(sources::SourcesArgs),
     Simulate(simulate::SimulateArgs),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -84,6 +88,8 @@ fn main() -> ExitCode {
         Command::Kill(args) => hand::kill::run(&args),
         Command::Ledger(args) => hand::ledger::run(args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     };
     result.unwrap_or_else(|error| {
         output::to_stderr(&format!("weir: {}\n", failure::describe(&error)));

@@ -8,6 +8,7 @@ use weir_proxy::Bound;
 
 use crate::{
     logging::LogArgs,
+    manager::{self, Pulse},
     reload,
     settings::ConfigFile,
     signals::{Stop, Supervised},
@@ -57,11 +58,13 @@ async fn serve(bound: Bound, config: &Config, args: &ProxyArgs) -> anyhow::Resul
     let mut stop = Stop::listen(args.supervised)?;
     let running = bound.start()?;
     args.supervised.say_ready()?;
-    let mut reloading = true;
+    manager::serves("serving");
+    let (mut reloading, mut pulse) = (true, Pulse::new());
     loop {
         tokio::select! {
             () = stop.requested() => break,
             () = running.replaced() => break,
+            () = pulse.beat() => {}
             loaded = reloads.recv(), if reloading => match loaded {
                 Some(Ok(config)) => if let Err(error) = running.reload(config).await {
                     tracing::error!("configuration not reloaded, nothing changed: {error}");
@@ -74,9 +77,10 @@ async fn serve(bound: Bound, config: &Config, args: &ProxyArgs) -> anyhow::Resul
             },
         }
     }
+    manager::ends("draining: live tunnels may go on until proxy.drain_timeout");
     // A second request does not wait for live connections any more.
     tokio::select! {
-        _ = running.drain() => {}
+        _ = pulse.during(running.drain()) => {}
         () = stop.requested() => tracing::warn!("asked again: live connections are cut off"),
     }
     Ok(())

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     failure,
     logging::LogArgs,
+    manager::{self, Pulse},
     settings::ConfigFile,
     signals::Stop,
     supervisor::{Launch, Pair},
@@ -53,17 +54,21 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 async fn supervise(launch: &Launch) -> anyhow::Result<()> {
     let mut stop = Stop::listen_alone()?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    let mut pair = Pair::default();
+    let (mut pair, mut pulse) = (Pair::default(), Pulse::new());
     let started = tokio::select! {
         started = pair.start(launch) => started.map(|()| true),
         () = stop.requested() => Ok(false),
     };
+    if matches!(started, Ok(true)) {
+        manager::serves("agent and proxy serve");
+    }
     let outcome = match started {
         Ok(true) => loop {
             // A SIGHUP that came before has waited until now: a child that is not ready would die of it.
             tokio::select! {
                 () = stop.requested() => break Ok(()),
                 _ = hangup.recv() => pair.reload(),
+                () = pulse.beat() => {}
                 error = pair.failure() => {
                     // Draining may take a while: the reason first.
                     tracing::error!("{}: the other one is ended", failure::describe(&error));
@@ -74,7 +79,8 @@ async fn supervise(launch: &Launch) -> anyhow::Result<()> {
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };
-    let stopped = pair.stop(&mut stop).await;
+    manager::ends("draining: live tunnels may go on until proxy.drain_timeout");
+    let stopped = pulse.during(pair.stop(&mut stop)).await;
     match outcome {
         Ok(()) => stopped,
         Err(error) => {

@@ -30,6 +30,7 @@ use tokio::{
 use crate::{
     admin::Admin,
     logging::LogArgs,
+    manager,
     signals::{READY, Stop},
 };
 
@@ -164,6 +165,7 @@ impl Member {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("weir").args([role.name(), "--supervised"]).args(launch.log.to_arguments());
         command.arg("--config").arg(&launch.config);
+        manager::hide_from(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         if let Some(folder) = &launch.log_folder {
             let path = role.log_file(folder);

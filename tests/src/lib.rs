@@ -17,6 +17,7 @@ pub mod hand;
 pub mod host;
 pub mod http;
 mod instance;
+pub mod machine;
 pub mod mail;
 pub mod metrics;
 pub mod net;

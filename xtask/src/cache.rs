@@ -57,6 +57,11 @@ impl Cache {
         self.root.join("cargo-fuzz")
     }
 
+    /// Programs that are built once.
+    pub fn programs(&self) -> PathBuf {
+        self.root.join("programs")
+    }
+
     /// What `agent/build.rs` reads: `$WEIR_BPF_TOOLCHAIN`, else the file in [`Cache::bpf`].
     pub fn toolchain_file(&self) -> &Path {
         &self.toolchain_file

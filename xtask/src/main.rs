@@ -10,6 +10,7 @@ mod build;
 mod cache;
 mod exec;
 mod fuzz;
+mod package;
 mod run;
 mod setup;
 mod test;
@@ -44,6 +45,8 @@ enum Command {
     },
     /// Run the fuzz targets, each for a time
     Fuzz(fuzz::Options),
+    /// Set up, build for release, then make the Debian package
+    Package,
     /// Set up, build, then run `weir demo` (needs root)
     Run {
         /// Passed to `weir demo`, for example `--for 30s`
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Autobahn(options) => autobahn::command(&options),
         Command::Build { release } => build::command(release),
         Command::Fuzz(options) => fuzz::command(&options),
+        Command::Package => package::command(),
         Command::Run { args } => run::command(&args),
         Command::Test { no_kernel, filter, args } => test::command(no_kernel, filter.as_deref(), &args),
     };

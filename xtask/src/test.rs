@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that can be tested on this machine, through plain `cargo test`.
 //!
 //! The kernel's tests are the crate `weir-tests`. They start the real `weir`, whose path they get in `WEIR_BIN`, and
-//! a WebSocket client of another language by the Python in `WEIR_TEST_PYTHON`. `--no-kernel` leaves that crate out
+//! a WebSocket client of another language by the Python in `WEIR_TEST_PYTHON`, and install the package in `WEIR_DEB`. `--no-kernel` leaves that crate out
 //! and says so in the last line, so that a shorter run is not taken for a full one.
 //!
 //! Everything is built with the managed rules of the firewall, which need libmodsecurity; what is without them is linted only.
@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    exec,
+    exec, package,
     setup::{self, Needs},
 };
 
@@ -61,8 +61,10 @@ pub fn command(no_kernel: bool, filter: Option<&OsStr>, args: &[OsString]) -> Re
     if !status.success() {
         return Ok(exec::exit_code(status));
     }
+    let weir = exec::built("debug", "weir")?;
     let status = cargo_test(filter, args, &MODSECURITY)
-        .env("WEIR_BIN", exec::built("debug", "weir")?)
+        .env("WEIR_DEB", package::make(&weir)?)
+        .env("WEIR_BIN", weir)
         .env("WEIR_TEST_PYTHON", python)
         .status()
         .context("cannot start cargo")?;

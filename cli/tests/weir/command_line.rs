@@ -4,7 +4,7 @@ use crate::support::{Folder, configuration, free_port, output, stderr, stdout, w
 
 #[test]
 fn every_command_explains_itself_with_an_example() {
-    for command in ["demo", "run", "agent", "proxy", "check", "zones"] {
+    for command in ["demo", "run", "agent", "proxy", "check", "zones", "completions", "man"] {
         let help = output(&[command, "--help"]);
         assert_eq!(help.status.code(), Some(0), "{command}");
         let text = stdout(&help);

@@ -4,5 +4,6 @@
 mod check;
 mod command_line;
 mod proxy_process;
+mod service_manager;
 mod support;
 mod zones;

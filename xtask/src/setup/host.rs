@@ -22,6 +22,9 @@ const TOOLS: &[(&str, &str)] = &[
     ("chromium", "chromium"),
     ("openssl", "openssl"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("strip", "binutils"),
+    ("systemd-analyze", "systemd"),
+    ("systemd-nspawn", "systemd-container"),
 ];
 
 /// Files that the managed rules of the firewall are built and tested with, and the packages that have them.
