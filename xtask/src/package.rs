@@ -21,8 +21,13 @@ const CARGO_DEB: &str = "3.8.0";
 
 pub fn command() -> Result<ExitCode> {
     setup::ensure(Needs::BUILD)?;
+    if !setup::has_modsecurity() {
+        bail!(
+            "the package has the managed rules of the firewall: install libmodsecurity-dev, for example with `cargo xtask setup`"
+        );
+    }
     let status = exec::workspace_cargo()
-        .args(["build", "--release", "--package", "weir"])
+        .args(["build", "--release", "--package", "weir", "--features", "modsecurity"])
         .status()
         .context("cannot start cargo")?;
     if !status.success() {

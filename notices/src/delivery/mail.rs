@@ -154,7 +154,7 @@ fn mailbox(name: Option<&str>, address: &MailAddress) -> Result<Mailbox, WayErro
 /// Quoted-printable: lines of any length, letters of any script, through any server.
 fn text(kind: ContentType, text: &str) -> SinglePart {
     let body = Body::new_with_encoding(text.to_owned(), ContentTransferEncoding::QuotedPrintable);
-    let body = body.unwrap_or_else(|text| Body::new(text));
+    let body = body.unwrap_or_else(Body::new);
     SinglePart::builder().header(kind).body(body)
 }
 
