@@ -32,6 +32,7 @@ use pool::NotInspected;
 use sets::{RuleSet, Sets};
 
 /// A request's head, as rules see it: as its origin will get it, with the client's own headers.
+#[cfg_attr(not(feature = "modsecurity"), expect(dead_code, reason = "nobody reads it without the library"))]
 pub(crate) struct Head {
     /// The request's id, by which its lines in logs are found.
     pub id: String,

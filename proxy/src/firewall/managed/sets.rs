@@ -50,7 +50,9 @@ impl Drop for RuleSet {
         let compiled = self.compiled.take();
         let dropping = thread::Builder::new().name("weir-rules".into());
         // Without a thread the closure, and with it the set, is dropped here.
-        let _ = dropping.spawn(move || drop(compiled));
+        let _ = dropping.spawn(move || {
+            let _dropped_here = compiled;
+        });
     }
 }
 
