@@ -49,6 +49,7 @@ fn everything_but_a_listener_has_a_default() {
     assert_eq!(proxy.admin, "127.0.0.1:9465".parse().unwrap());
     assert_eq!((proxy.user.as_str(), proxy.accounting), ("nobody", Accounting::Required));
     assert_eq!(proxy.forwarded, ForwardedHeaders::XForwarded);
+    assert_eq!((proxy.http2, proxy.h2c, proxy.http2_ping_interval), (true, false, Some(seconds(60))));
     assert_eq!((proxy.drain_timeout, proxy.retry_after), (seconds(30), seconds(30)));
     assert_eq!((proxy.trusted_proxies, proxy.proxy_protocol_from, proxy.resolvers), (vec![], vec![], vec![]));
     assert_eq!((proxy.origin_max_fails, proxy.origin_fail_timeout), (3, seconds(10)));
@@ -93,6 +94,7 @@ fn every_key_reaches_its_field() {
         proxy_protocol_from = ["192.0.2.1"]
         resolvers = ["127.0.0.1:5353", "::1"]
         origin_max_fails = 0
+        http2_ping_interval = "none"
         origin_fail_timeout = "3s"
         header_timeout = "1s"
         tls_handshake_timeout = "2s"
@@ -149,6 +151,7 @@ fn every_key_reaches_its_field() {
     assert_eq!(proxy.proxy_protocol_from, networks(&["192.0.2.1/32"]));
     assert_eq!(proxy.resolvers, ["127.0.0.1:5353".parse().unwrap(), "[::1]:53".parse().unwrap()]);
     assert_eq!((proxy.origin_max_fails, proxy.origin_fail_timeout), (0, seconds(3)));
+    assert_eq!(proxy.http2_ping_interval, None);
     let timeouts = Timeouts {
         header: seconds(1),
         tls_handshake: seconds(2),

@@ -117,6 +117,24 @@ async fn sessions_are_resumed_for_the_name_that_they_are_of_and_no_other() {
     }
 }
 
+#[tokio::test]
+async fn sessions_outlive_a_reload() {
+    let (origin, _) = reflect().await;
+    let setup = Setup::new().tls_zone("a.test", origin);
+    let proxy = setup.start();
+    for version in [&version::TLS12, &version::TLS13] {
+        let config = resuming(&setup, version);
+        let kind = async || {
+            let mut client = Raw::tls(setup.https, "a.test", config.clone()).await.expect("connected");
+            assert_eq!(status(&client.ask(GET).await.0), 200);
+            client.session().handshake_kind()
+        };
+        assert_eq!(kind().await, Some(HandshakeKind::Full));
+        proxy.reload(setup.config()).await.expect("reloaded");
+        assert_eq!(kind().await, Some(HandshakeKind::Resumed), "{version:?}");
+    }
+}
+
 /// A client that keeps its sessions.
 fn resuming(setup: &Setup, version: &'static SupportedProtocolVersion) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();

@@ -156,8 +156,13 @@ async fn a_tunnel_says_who_ended_it() {
         raw.rest().await.ok();
     })
     .await;
-    let setup =
-        Setup::new().zone("ws.test", origin).setting("drain_timeout = \"1ms\"\nclose_spread = \"1ms\"");
+    let setup = Setup::new()
+        .zone("ws.test", origin)
+        .setting("drain_timeout = \"1ms\"\nclose_spread = \"1ms\"\ntunnel_max_life = \"1h\"")
+        .zone("brief.test", support::origin::mirror().await)
+        .line("timeouts = { tunnel_max_life = \"50ms\" }");
+    let log = setup.folder().join("access.log");
+    let setup = setup.setting(&format!("access_log = {{ format = \"combined\", to = {log:?} }}"));
     let proxy = setup.start();
     let counters = proxy.counters().clone();
     let open = async || {
@@ -189,11 +194,41 @@ async fn a_tunnel_says_who_ended_it() {
     drop(client);
     assert_eq!(ended("client_failed").await, Some(1.0));
 
+    let mut client = Raw::connect(setup.http).await;
+    client.upgrade("brief.test").await;
+    client.rest().await.ok();
+    assert_eq!(ended("timeout").await, Some(1.0));
+
     let _left = open().await;
     let still = value(&scrape(admin).await, "weir_proxy_tunnels_ended_total{by=\"drain\"}");
     assert_eq!(still, Some(0.0));
     soon(proxy.drain()).await;
     assert_eq!(counters.tunnels_ended_by("drain"), 1);
+
+    // The same in the access log, whose combined form ends with: event, seconds, bytes from the client, who, reason.
+    let read = || std::fs::read_to_string(&log).unwrap_or_default();
+    until("all is written", || read().lines().count() >= 12).await;
+    let text = read();
+    let last = |line: &str| {
+        let words: Vec<_> = line.rsplit(' ').take(5).map(str::to_owned).collect();
+        (words[4].clone(), words[1].clone())
+    };
+    let (mut opened, mut by) = (0, Vec::new());
+    for line in text.lines() {
+        assert!(line.starts_with("127.") && line.contains(" 101 "), "{line}");
+        match last(line) {
+            (event, who) if event == "open" => {
+                opened += 1;
+                assert_eq!(who, "-", "{line}");
+            }
+            (event, who) => {
+                assert_eq!(event, "end", "{line}");
+                by.push(who);
+            }
+        }
+    }
+    assert_eq!(opened, 6);
+    assert_eq!(by, ["client", "origin", "origin_failed", "client_failed", "timeout", "drain"]);
 }
 
 #[tokio::test]

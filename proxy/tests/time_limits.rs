@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use support::{
-    Setup,
+    Setup, free_port,
     http2::Client,
     origin::{SWITCH, mirror, origin, reflect, told},
     raw::{Raw, status, tls_config},
@@ -154,4 +154,70 @@ async fn a_tunnel_that_has_had_its_time_tells_both_sides_so() {
         until("all are counted", || proxy.counters().tunnels_ended_by("timeout") == 3).await;
         assert_eq!(proxy.counters().tunnels_live.get(), 0);
     }
+}
+
+#[tokio::test]
+async fn connecting_stalling_and_half_closed_have_times_of_their_zone_too() {
+    // A full backlog: further SYNs are dropped.
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(free_port()).expect("bound");
+    let full = socket.listen(0).expect("listens");
+    let deaf = full.local_addr().expect("bound");
+    let mut held = Vec::new();
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(deaf)).await
+    {
+        held.push(stream);
+        assert!(held.len() < 64, "the backlog has no end");
+    }
+    let (halting, _) = origin(|mut raw| async move {
+        raw.head().await;
+        raw.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+        raw.rest().await.ok();
+    })
+    .await;
+    let (endless, _) = origin(|mut raw| async move {
+        raw.head().await;
+        raw.send(SWITCH).await;
+        let _still = raw.rest().await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let mut setup = Setup::new()
+        .setting("connect_timeout = \"1h\"")
+        .setting("stall_timeout = \"1h\"")
+        .setting("half_closed_timeout = \"1h\"");
+    for (name, origin) in [("deaf", deaf), ("halting", halting), ("endless", endless)] {
+        setup = setup.zone(&format!("{name}-patient.test"), origin).zone(&format!("{name}.test"), origin).line(
+            "timeouts = { connect_timeout = \"100ms\", stall_timeout = \"100ms\", half_closed_timeout = \"100ms\" }",
+        );
+    }
+    let proxy = setup.start();
+    let mut patient = Vec::new();
+    for name in ["deaf", "halting", "endless"] {
+        let mut client = Raw::connect(setup.http).await;
+        if name == "endless" {
+            client.upgrade("endless-patient.test").await;
+            client.half_close().await;
+        } else {
+            client.send(get(&format!("{name}-patient.test"))).await;
+        }
+        patient.push(client);
+    }
+    assert_eq!(status(&Raw::connect(setup.http).await.ask(&get("deaf.test")).await.0), 504);
+    let mut client = Raw::connect(setup.http).await;
+    client.send(get("halting.test")).await;
+    assert_eq!(status(&client.head().await), 200);
+    assert!(client.rest().await.is_err(), "half an answer is not taken for one");
+    let mut client = Raw::connect(setup.http).await;
+    client.upgrade("endless.test").await;
+    client.half_close().await;
+    assert!(client.rest().await.is_err(), "a broken WebSocket is not taken for one that ended");
+
+    let counters = proxy.counters();
+    assert_eq!((counters.refused_for("origin_connect_timeout"), counters.timed_out.get()), (1, 1));
+    until("it has ended", || counters.tunnels_ended_by("timeout") == 1).await;
+    assert_eq!(counters.tunnels_live.get(), 1);
+    assert_eq!(status(&patient[1].head().await), 200, "the patient ones still wait");
+    drop(patient);
 }

@@ -78,8 +78,10 @@ class Client:
                 websocket.status = dict(event.headers)[":status"]
             elif isinstance(event, DataReceived):
                 self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                websocket.frames.receive_data(event.data)
-                websocket.events.extend(websocket.frames.events())
+                # The end of a stream may be an empty frame.
+                if event.data:
+                    websocket.frames.receive_data(event.data)
+                    websocket.events.extend(websocket.frames.events())
             elif isinstance(event, StreamEnded):
                 websocket.ended = True
         self.flush()

@@ -21,7 +21,7 @@ pub struct Options {
     /// How long each target runs: seconds, or with a unit, for example `5m`
     #[arg(long = "for", default_value = "60s", value_parser = seconds)]
     time: u64,
-    /// Only build them
+    /// Build all of them, and run none
     #[arg(long, conflicts_with = "time")]
     build: bool,
     /// These targets; without one all of them
@@ -47,20 +47,20 @@ pub fn command(options: &Options) -> Result<ExitCode> {
     let folder = exec::workspace().join("fuzz");
     let targets = chosen(&folder, &options.targets)?;
     let cargo_fuzz = fuzz::ensure(&Cache::find()?)?;
+    let mut build = call(&cargo_fuzz, "build", &folder);
+    if !build.status().context("cannot start cargo-fuzz")?.success() {
+        bail!("the fuzz targets do not build");
+    }
+    if options.build {
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut broken = Vec::new();
     for target in &targets {
-        let mut build = call(&cargo_fuzz, "build", &folder, target);
-        if !build.status().context("cannot start cargo-fuzz")?.success() {
-            bail!("the fuzz target {target} does not build");
-        }
-        if options.build {
-            continue;
-        }
         let corpus = folder.join("corpus").join(target);
         fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
         println!("{target}: {} s", options.time);
-        let mut run = call(&cargo_fuzz, "run", &folder, target);
-        run.arg(&corpus).arg(folder.join("seeds").join(target)).arg("--");
+        let mut run = call(&cargo_fuzz, "run", &folder);
+        run.arg(target).arg(&corpus).arg(folder.join("seeds").join(target)).arg("--");
         run.arg(format!("-max_total_time={}", options.time)).args(["-timeout=10", "-print_final_stats=1"]);
         if !run.status().context("cannot start cargo-fuzz")?.success() {
             broken.push(target.as_str());
@@ -74,10 +74,10 @@ pub fn command(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// One of cargo-fuzz's commands for a target.
-fn call(cargo_fuzz: &Path, command: &str, folder: &Path, target: &str) -> Command {
+/// One of cargo-fuzz's commands.
+fn call(cargo_fuzz: &Path, command: &str, folder: &Path) -> Command {
     let mut call = Command::new(cargo_fuzz);
-    call.arg(command).arg("--dev").arg("--fuzz-dir").arg(folder).arg(target).current_dir(folder);
+    call.arg(command).arg("--dev").arg("--fuzz-dir").arg(folder).current_dir(folder);
     call.env("RUSTC_BOOTSTRAP", "1");
     call
 }
