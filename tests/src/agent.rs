@@ -30,9 +30,14 @@ impl Agent {
 
     /// The same, and it dies at this point of its way (`agent/src/operator/fault.rs`), as `kill -9` does.
     pub(crate) fn start_to_die(world: &World, conf: &Path, point: &str) -> Self {
-        let (fault, weir) = (format!("WEIR_FAULT={point}"), host::weir());
+        Self::start_with(world, conf, format!("WEIR_FAULT={point}"))
+    }
+
+    /// The same, with a variable of the environment.
+    pub(crate) fn start_with(world: &World, conf: &Path, variable: String) -> Self {
+        let weir = host::weir();
         let text = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
-        let args = [fault, text(&weir), "agent".to_owned(), "--config".to_owned(), text(conf)];
+        let args = [variable, text(&weir), "agent".to_owned(), "--config".to_owned(), text(conf)];
         let args = args.iter().map(String::as_str);
         Self::ready(Process::start(world.folder(), "agent", Path::new("/usr/bin/env"), args), conf)
     }

@@ -18,6 +18,7 @@ pub struct Conf {
     xdp: Vec<String>,
     listeners: Vec<String>,
     plans: Vec<String>,
+    sections: Vec<String>,
     zones: Vec<ZoneConf>,
 }
 
@@ -28,15 +29,22 @@ pub struct ZoneConf {
     plan: String,
     origin: SocketAddr,
     tls: Option<(String, String)>,
+    lines: Vec<String>,
 }
 
 impl ZoneConf {
     pub fn new(name: &str, plan: &str) -> Self {
-        Self { name: name.to_owned(), plan: plan.to_owned(), origin: ORIGIN, tls: None }
+        Self { name: name.to_owned(), plan: plan.to_owned(), origin: ORIGIN, tls: None, lines: Vec::new() }
     }
 
     pub fn origin(mut self, origin: SocketAddr) -> Self {
         self.origin = origin;
+        self
+    }
+
+    /// A further line.
+    pub fn line(mut self, line: &str) -> Self {
+        self.lines.push(line.to_owned());
         self
     }
 
@@ -61,6 +69,7 @@ impl Conf {
             xdp: Vec::new(),
             listeners: Vec::new(),
             plans: Vec::new(),
+            sections: Vec::new(),
             zones: Vec::new(),
         }
     }
@@ -120,6 +129,12 @@ impl Conf {
         self
     }
 
+    /// A section with its header.
+    pub fn section(mut self, text: &str) -> Self {
+        self.sections.push(text.to_owned());
+        self
+    }
+
     pub fn zone(self, name: &str, plan: &str) -> Self {
         self.with_zone(ZoneConf::new(name, plan))
     }
@@ -146,11 +161,13 @@ impl Display for Conf {
         self.xdp.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         self.listeners.iter().try_for_each(|listener| write!(f, "\n{listener}"))?;
         self.plans.iter().try_for_each(|plan| write!(f, "\n{plan}"))?;
-        for ZoneConf { name, plan, origin, tls } in &self.zones {
+        self.sections.iter().try_for_each(|section| writeln!(f, "\n{section}"))?;
+        for ZoneConf { name, plan, origin, tls, lines } in &self.zones {
             write!(f, "\n[[zones]]\nname = \"{name}\"\nplan = \"{plan}\"\norigin = \"ws://{origin}\"\n")?;
             if let Some((cert, key)) = tls {
                 writeln!(f, "tls = {{ cert = \"{cert}\", key = \"{key}\" }}")?;
             }
+            lines.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         }
         Ok(())
     }
