@@ -74,8 +74,8 @@ const ZONE: &str = "[[zones]]\nname = \"a.test\"\nplan = \"free\"\norigin = \"ws
 
 /// A folder with rules, and what lies beside them.
 fn rules() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("rules")).unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("rules")).expect("a folder");
     for file in [
         "setup.conf",
         "rules/2.conf",
@@ -84,7 +84,7 @@ fn rules() -> tempfile::TempDir {
         "rules/.hidden.conf",
         "rules/README",
     ] {
-        fs::write(folder.path().join(file), "").unwrap();
+        fs::write(folder.path().join(file), "").expect("a folder");
     }
     folder
 }

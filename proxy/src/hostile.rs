@@ -27,8 +27,10 @@ mod tests {
 
     use super::*;
 
+    type Target = (&'static str, fn(&[u8]));
+
     /// The targets of `fuzz/` that are this crate's.
-    const TARGETS: [(&str, fn(&[u8])); 8] = [
+    const TARGETS: [Target; 8] = [
         ("access_line", access_line),
         ("forwarded", forwarded),
         ("http1", http1),

@@ -15,17 +15,12 @@ use support::{
 use tokio::{io::AsyncWriteExt, sync::mpsc};
 
 const URL: &str = "https://a.test/path?x=1";
-const CLEAR: &str = "http://a.test/path?x=1";
 
 async fn secure(origin: std::net::SocketAddr) -> (Setup, weir_proxy::Running, Client) {
     let setup = Setup::new().tls_zone("a.test", origin);
     let proxy = setup.start();
     let client = Client::tls(&setup, "a.test").await;
     (setup, proxy, client)
-}
-
-fn h2c(setup: Setup) -> Setup {
-    setup.setting("h2c = true")
 }
 
 #[tokio::test]

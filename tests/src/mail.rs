@@ -22,7 +22,7 @@ impl MailServer {
     }
 
     /// The next message.
-    pub fn next(&mut self) -> Value {
+    pub fn receive(&mut self) -> Value {
         serde_json::from_str(&self.0.hear()).expect("a line of JSON")
     }
 }

@@ -89,7 +89,7 @@ fn letter_arrives_whole_with_its_plot_inline_and_a_message_id_of_its_key() {
             matches!(&outcome, Outcome::Delivered { reference } if reference.contains("queued as 4711")),
             "{outcome:?}"
         );
-        let mail = server.next();
+        let mail = server.receive();
         let header = |name: &str| mail["headers"][name].as_str().unwrap_or_default().to_owned();
         assert_eq!(mail["from"], "limits@edge.example");
         assert_eq!(mail["to"], serde_json::json!(["ann@customer.example"]));
@@ -128,7 +128,7 @@ fn starttls_and_tls_with_a_login_reach_a_server_of_the_named_authority_and_no_ot
             let login = format!("{mail}\nuser = \"weir\"\npassword_file = \"password\"");
             let outcome = send(world, &login, "ann@customer.example");
             assert!(matches!(&outcome, Outcome::Delivered { .. }), "{security}: {outcome:?}");
-            assert_eq!(server.next()["tls"], true);
+            assert_eq!(server.receive()["tls"], true);
             world.write("password", "wrong\n");
             let outcome = send(world, &login, "ann@customer.example");
             assert!(matches!(&outcome, Outcome::Retry { .. }), "a person can mend it: {outcome:?}");
@@ -163,13 +163,13 @@ fn refusal_for_ever_is_no_contact_and_one_for_now_is_another_try_under_the_same_
         assert!(matches!(&later, Outcome::Retry { .. }), "{later:?}");
         let now = send(world, &plain(), "later@customer.example");
         assert!(matches!(&now, Outcome::Delivered { .. }), "{now:?}");
-        let first = server.next();
+        let first = server.receive();
         // Taken, and the word on it was lost: whoever sends it again sends the same letter.
         let cut = send(world, &plain(), "cut@customer.example");
         assert!(matches!(&cut, Outcome::Retry { .. }), "{cut:?}");
-        let lost = server.next();
+        let lost = server.receive();
         assert!(matches!(send(world, &plain(), "cut@customer.example"), Outcome::Delivered { .. }));
-        let again = server.next();
+        let again = server.receive();
         for mail in [&lost, &again] {
             assert_eq!(mail["headers"]["message-id"], first["headers"]["message-id"]);
         }

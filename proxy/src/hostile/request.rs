@@ -143,6 +143,7 @@ pub fn access_line(data: &[u8]) {
         event: Event::End,
         zone: Some("a.test"),
         client: IpAddr::from([192, 0, 2, 7]),
+        peer: None,
         request_id: "0123",
         scheme: "https",
         host: text(3),
