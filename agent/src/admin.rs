@@ -27,7 +27,7 @@ use crate::{
     metrics::Metrics,
     operator::{self, ActsReply},
     peaks::ScraperId,
-    sources,
+    reachout, sources,
     state::{State, lock},
 };
 
@@ -56,6 +56,9 @@ pub fn pages(state: Arc<State>) -> std::io::Result<Router> {
         .route("/api/host", get(host))
         .route("/api/acts", get(acts))
         .route("/api/denied", get(denied))
+        .route("/api/cases", get(cases))
+        .route("/api/policy", get(policy))
+        .route("/api/report/{zone}", get(report))
         .route("/api/sources", get(top_sources))
         .fallback(not_found)
         .with_state(admin);
@@ -64,11 +67,12 @@ pub fn pages(state: Arc<State>) -> std::io::Result<Router> {
 
 /// Serves until the process ends. Nobody is asked who he is here, so nothing is done for him.
 pub async fn serve(listener: TcpListener, pages: Router) -> std::io::Result<()> {
-    weir_admin::serve(listener, pages.route("/api/acts", post(no_acts))).await
+    weir_admin::serve(listener, pages.route("/api/acts", post(no_acts)).route("/api/cases", post(no_acts)))
+        .await
 }
 
 async fn index() -> &'static str {
-    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/zones/NAME/plot.svg\n/api/zones/NAME/plot.png\n/api/cases/ID/letter\n/api/events\n/api/host\n/api/sources\n/api/acts\n/api/denied\n"
+    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/zones/NAME/plot.svg\n/api/zones/NAME/plot.png\n/api/cases\n/api/cases/ID/letter\n/api/policy\n/api/report/ZONE\n/api/events\n/api/host\n/api/sources\n/api/acts\n/api/denied\n"
 }
 
 async fn scrape(
@@ -87,11 +91,14 @@ async fn scrape(
     .await
 }
 
-async fn ready(Shared(admin): Shared<Admin>) -> (StatusCode, &'static str) {
+/// Counting is what readiness is about; that the policy stands still is told, and does not take the host out.
+async fn ready(Shared(admin): Shared<Admin>) -> (StatusCode, String) {
+    let fault = lock(&admin.state.view).fault.clone();
+    let detail = fault.map_or_else(String::new, |fault| format!("reach-out stands still: {fault}\n"));
     if admin.state.ready.load(Relaxed) {
-        (StatusCode::OK, "ready\n")
+        (StatusCode::OK, format!("ready\n{detail}"))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the first audit is not over\n")
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: the first audit is not over\n{detail}"))
     }
 }
 
@@ -215,6 +222,25 @@ async fn acts(Shared(admin): Shared<Admin>, Query(query): Query<ActsQuery>) -> R
 
 async fn denied(Shared(admin): Shared<Admin>) -> Response {
     blocking(move || Json(operator::denied(&admin.state)).into_response()).await
+}
+
+async fn cases(Shared(admin): Shared<Admin>) -> Response {
+    Json(lock(&admin.state.view).reply()).into_response()
+}
+
+async fn policy(Shared(admin): Shared<Admin>) -> Response {
+    match lock(&admin.state.view).policy.clone() {
+        Some(policy) => Json(policy).into_response(),
+        None => problem(StatusCode::SERVICE_UNAVAILABLE, "the policy does not know its past yet"),
+    }
+}
+
+async fn report(Shared(admin): Shared<Admin>, Path(zone): Path<String>) -> Response {
+    match reachout::report(&admin.state, &zone).await {
+        Ok(Some(report)) => Json(report).into_response(),
+        Ok(None) => problem(StatusCode::NOT_FOUND, &format!("nothing is known of a zone `{zone}`")),
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
 }
 
 async fn no_acts() -> Response {

@@ -19,6 +19,7 @@ mod metrics;
 pub mod notices;
 mod operator;
 mod peaks;
+mod reachout;
 mod run;
 mod sources;
 mod state;
@@ -33,5 +34,9 @@ pub use kernel::{KernelError, unload};
 pub use ledger::{LedgerError, Reader as LedgerReader};
 pub use marks::{MarkCollision, Marks, ZoneMarks};
 pub use operator::{ActRecord, ActReply, ActRequest, ActsReply, DeniedRecord, DeniedReply, act_record};
+pub use reachout::{
+    CaseAct, CaseRecord, CaseReply, CaseRequest, CasesReply, DayRecord, NoticeRecord, PolicyReply,
+    ReportReply,
+};
 pub use run::{AgentError, Moment, run};
 pub use zones::{ZoneTableError, check_keys};

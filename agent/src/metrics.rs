@@ -3,6 +3,7 @@
 
 mod hand;
 mod notices;
+mod reachout;
 
 use std::{
     net::Ipv4Addr,
@@ -78,6 +79,7 @@ impl Collector for KernelCollector {
         families.extend(self.leases());
         families.extend(self.ledger());
         families.extend(self.notices());
+        families.extend(self.reachout());
         families
     }
 }

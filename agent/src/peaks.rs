@@ -23,6 +23,8 @@ pub struct Peaks {
     minute: Vec<u64>,
     last_minute: Vec<u64>,
     minute_began: Instant,
+    /// Highest since the policy looked.
+    policy: Vec<u64>,
     scrapers: HashMap<ScraperId, Scraper>,
 }
 
@@ -52,6 +54,7 @@ impl Peaks {
             minute: zeros(),
             last_minute: zeros(),
             minute_began: now,
+            policy: zeros(),
             scrapers: HashMap::new(),
         }
     }
@@ -72,6 +75,7 @@ impl Peaks {
         };
         raise(&mut self.all_time);
         raise(&mut self.minute);
+        raise(&mut self.policy);
         self.scrapers.values_mut().for_each(|scraper| raise(&mut scraper.highest));
     }
 
@@ -109,6 +113,11 @@ impl Peaks {
         }
     }
 
+    /// Highest since the policy looked before.
+    pub fn since_policy_looked(&mut self, slot: u32) -> u64 {
+        self.policy.get_mut(slot as usize).map_or(0, std::mem::take)
+    }
+
     /// Highest of the last one to two minutes.
     pub fn recent(&self, slot: u32) -> u64 {
         let at = |marks: &[u64]| marks.get(slot as usize).copied().unwrap_or(0);
@@ -130,6 +139,7 @@ impl Peaks {
         clear(&mut self.all_time);
         clear(&mut self.minute);
         clear(&mut self.last_minute);
+        clear(&mut self.policy);
         self.scrapers.values_mut().for_each(|scraper| clear(&mut scraper.highest));
     }
 }

@@ -28,7 +28,7 @@ use weir_common::{
     listener::{Listener, WEBSOCKETS},
     zone::{UNATTRIBUTED, UNCAPPED, ZoneKey},
 };
-use weir_config::{Config, Counts, KernelLog};
+use weir_config::{Config, Counts, KernelLog, PolicyError};
 use weir_notices::answer::Answered;
 use weir_reachout::policy::Policy;
 
@@ -45,6 +45,7 @@ use crate::{
     },
     operator::{self, Denials, Hand, Now, socket},
     peaks::Peaks,
+    reachout::{self, Reach, Wants},
     state::{Reloads, State, lock},
     zones::{ZoneTable, ZoneTableError},
 };
@@ -66,6 +67,8 @@ pub enum AgentError {
     Serve(#[source] io::Error),
     #[error("cannot listen on the agent's socket {path}")]
     Socket { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     #[error("cannot wait for the kernel's events")]
     Events(#[source] io::Error),
     #[error("cannot write to people as the configuration says")]
@@ -130,7 +133,14 @@ pub async fn run(
                 Err(error) => Err(AgentError::Serve(io::Error::other(error))),
             },
             message = reload.recv(), if reloading => match message {
-                Some(Ok(config)) => current = take_over(&state, current, config),
+                Some(Ok(config)) => {
+                    let wants = Wants::new(&config);
+                    let version = config.clone();
+                    current = take_over(&state, current, config);
+                    if let (Ok(wants), true) = (wants, current == version) {
+                        state.reach.lock().await.want(wants);
+                    }
+                }
                 Some(Err(faults)) => refuse(&state, &faults),
                 None => reloading = false,
             },
@@ -138,11 +148,13 @@ pub async fn run(
             _ = look.tick() => {
                 tokio::task::block_in_place(|| every_second(&state));
                 read_ledger(&state).await;
+                reachout::second(&state).await;
                 told(Moment::Lives);
             }
         }
     };
     told(Moment::Ends);
+    reachout::end(&state).await;
     // With it goes the socket's file.
     acts.abort();
     let _ = acts.await;
@@ -249,7 +261,9 @@ fn start(config: &Config) -> Result<State, AgentError> {
     }
     let reloads = Reloads::default();
     reloads.note(true);
-    let post = Post::new(config, Policy::default(), None, OffsetDateTime::now_utc())?;
+    let post = Post::new(config, Policy::new(config.policy.clone())?, None, OffsetDateTime::now_utc())?;
+    let limits_file = config.agent.socket.with_file_name("limits.json");
+    let reach = Reach::new(Wants::new(config)?, limits_file);
     Ok(State {
         instance: config.instance.to_string(),
         memory: Arc::clone(&kernel.zones),
@@ -273,6 +287,8 @@ fn start(config: &Config) -> Result<State, AgentError> {
         denials: Mutex::new(denials),
         operators: Mutex::new(config.agent.operators.clone()),
         ledger,
+        reach: tokio::sync::Mutex::new(reach),
+        view: Mutex::default(),
         acts: tokio::sync::Mutex::default(),
         post: Mutex::new(Arc::new(post)),
         deliveries: Arc::default(),
@@ -355,7 +371,12 @@ fn take_over(state: &State, current: Config, config: Config) -> Config {
 fn apply(state: &State, current: &Config, config: &Config) -> Result<String, AgentError> {
     let uids = tagging_uids(config)?;
     let marks = marks(config)?;
-    let post = Post::new(config, Policy::default(), Some(&*lock(&state.post)), OffsetDateTime::now_utc())?;
+    let post = Post::new(
+        config,
+        Policy::new(config.policy.clone())?,
+        Some(&*lock(&state.post)),
+        OffsetDateTime::now_utc(),
+    )?;
     let mut zones = lock(&state.zones);
     let mut kernel = lock(&state.kernel);
     // All that can be refused is refused before anything changes.

@@ -31,6 +31,7 @@ use crate::{
     notices::{Tally, post::Post},
     operator::{Denials, Hand},
     peaks::Peaks,
+    reachout::{Reach, SharedView},
     zones::{Entry, ZoneTable},
 };
 
@@ -65,6 +66,10 @@ pub struct State {
     /// Who may act.
     pub operators: Mutex<Vec<Operator>>,
     pub ledger: Ledger,
+    /// Taken before any of the other locks, and held while something is written.
+    pub reach: tokio::sync::Mutex<Reach>,
+    /// What the reach-out looks like; taken after all others.
+    pub view: SharedView,
     /// Held while an act is recorded and done: one at a time.
     pub acts: tokio::sync::Mutex<()>,
     /// How people are written to.

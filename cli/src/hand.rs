@@ -5,10 +5,12 @@
 
 pub mod acts;
 pub mod cap;
+pub mod cases;
 pub mod client;
 pub mod deny;
 pub mod kill;
 pub mod ledger;
+pub mod policy;
 mod records;
 pub mod zone;
 

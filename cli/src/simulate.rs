@@ -39,8 +39,7 @@ Examples:
   weir simulate --guideline 1000 --series usage.csv --json";
 
 pub fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
-    let guideline = guideline(args)?;
-    let policy = Policy::default();
+    let (guideline, policy) = judged_by(args)?;
     let shown = args.series.display();
     let file = File::open(&args.series).with_context(|| format!("cannot read the series {shown}"))?;
     let decisions =
@@ -61,17 +60,22 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A guideline that is given needs no configuration; a plan that is named has to exist all the same.
-fn guideline(args: &SimulateArgs) -> anyhow::Result<u64> {
+/// The guideline and the policy. A guideline that is given needs no configuration, unless it is there; a plan that is named
+/// has to exist all the same.
+fn judged_by(args: &SimulateArgs) -> anyhow::Result<(u64, Policy)> {
+    if args.plan.is_none() && !args.policy.exists() {
+        return Ok((args.guideline.context("name a plan or a guideline")?, Policy::default()));
+    }
+    let (plans, params) = Config::load_policy(&args.policy)?;
+    let policy = Policy::new(params)?;
     let Some(name) = &args.plan else {
-        return args.guideline.context("name a plan or a guideline");
+        return Ok((args.guideline.context("name a plan or a guideline")?, policy));
     };
-    let plans = Config::load_plans(&args.policy)?;
     let Some(plan) = plans.values().find(|plan| plan.name.as_str() == name) else {
         let known: Vec<&str> = plans.keys().map(|plan| plan.as_str()).collect();
         bail!("no plan is called `{name}`: {} has {}", args.policy.display(), known.join(", "));
     };
-    Ok(args.guideline.unwrap_or(plan.guideline))
+    Ok((args.guideline.unwrap_or(plan.guideline), policy))
 }
 
 #[cfg(test)]
@@ -86,6 +90,10 @@ mod tests {
         file
     }
 
+    fn guideline(args: &SimulateArgs) -> anyhow::Result<u64> {
+        judged_by(args).map(|(guideline, _)| guideline)
+    }
+
     fn args(policy: &tempfile::NamedTempFile, plan: Option<&str>, guideline: Option<u64>) -> SimulateArgs {
         let policy = policy.path().to_owned();
         SimulateArgs { policy, plan: plan.map(Into::into), guideline, series: "unused".into(), json: false }
@@ -97,6 +105,16 @@ mod tests {
         assert_eq!(guideline(&args(&policy, Some("free"), None)).unwrap(), 500);
         assert_eq!(guideline(&args(&policy, Some("free"), Some(7))).unwrap(), 7);
         assert_eq!(guideline(&args(&file(""), None, Some(7))).unwrap(), 7, "no configuration is needed");
+    }
+
+    #[test]
+    fn the_policy_is_that_of_the_file() {
+        let policy = file("[plans.free]\nguideline = 500\n[policy.detection]\nsustained_hours = 12\n");
+        let (_, judged_by) = judged_by(&args(&policy, Some("free"), None)).unwrap();
+        assert_eq!(judged_by.params().detection.sustained_hours, 12.0);
+        let (_, default) =
+            super::judged_by(&args(&file("[plans.free]\nguideline = 500\n"), Some("free"), None)).unwrap();
+        assert_eq!(default, Policy::default());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod notices;
 mod origin;
 mod origins;
 mod plans;
+mod policy;
 mod proxy;
 mod resolvers;
 mod timeouts;
@@ -30,8 +31,8 @@ use std::{
 
 use crate::{
     error::{ConfigError, Problem},
-    model::{Config, InstanceName, Plan, PlanName, Proxy, Tls, Zone},
-    raw::{AGENT, FIREWALL, NOTICES, PROXY, ROOT, Section, Value, XDP, ZONE_FILE},
+    model::{Config, InstanceName, Plan, PlanName, PolicyParams, Proxy, Tls, Zone},
+    raw::{AGENT, FIREWALL, NOTICES, POLICY, PROXY, ROOT, Section, Value, XDP, ZONE_FILE},
     source::{Report, Source},
 };
 use listeners::Listeners;
@@ -68,19 +69,21 @@ impl Config {
         report.finish(main.path(), config)
     }
 
-    /// Reads only the plans of a configuration file, which needs neither listeners nor zones for that.
+    /// Reads only the plans and the policy of a configuration file, which needs neither listeners nor zones for that.
     ///
     /// # Errors
-    /// What is wrong with the plans, or that the file cannot be read or has keys that nothing is called by.
-    pub fn load_plans(path: &Path) -> Result<BTreeMap<PlanName, Plan>, ConfigError> {
+    /// What is wrong with them, or that the file cannot be read or has keys that nothing is called by.
+    pub fn load_policy(path: &Path) -> Result<(BTreeMap<PlanName, Plan>, PolicyParams), ConfigError> {
         let path = absolute(path);
         let report = Report::default();
-        let plans = Source::read(&path, &report).and_then(|main| {
+        let read = Source::read(&path, &report).and_then(|main| {
             let table = main.parse(&report)?;
-            let plans = plans::read(Section::open(&ROOT, main.at(0), table.get_ref(), &report).get("plans"));
-            Some(plans.into_values().map(|plan| (plan.name.clone(), (*plan).clone())).collect())
+            let root = Section::open(&ROOT, main.at(0), table.get_ref(), &report);
+            let plans = plans::read(root.get("plans"));
+            let plans = plans.into_values().map(|plan| (plan.name.clone(), (*plan).clone())).collect();
+            Some((plans, policy::read(&root.section("policy", &POLICY))))
         });
-        report.finish(&path, plans)
+        report.finish(&path, read)
     }
 
     /// Zones in this configuration.
@@ -108,6 +111,7 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
     let xdp = xdp::read(&root.section("xdp", &XDP));
     let notices = notices::read(&root.section("notices", &NOTICES), &instance, &agent, &mut listeners);
     let plans = plans::read(root.get("plans"));
+    let policy = policy::read(&root.section("policy", &POLICY));
     let lists = firewall::Lists::default();
     let firewall = firewall::host(&root.section("firewall", &FIREWALL), &lists);
 
@@ -140,6 +144,7 @@ fn assemble(main: &Source, report: &Report) -> Option<Config> {
         notices,
         listeners: dedicated,
         plans,
+        policy,
         zones,
         sources,
     })

@@ -6,6 +6,7 @@ mod foreign;
 mod managed;
 mod notices;
 mod origins;
+mod policy;
 mod timeouts;
 mod tls;
 mod xdp;
@@ -25,6 +26,7 @@ pub use notices::{
     Alertmanager, HttpUrl, Links, Mail, MailAddress, MailLogin, MailSecurity, Notices, Slack, Webhook,
 };
 pub use origins::{Origin, OriginScheme, OriginTls, Origins};
+pub use policy::{Abuse, Contact, Detection, PolicyError, PolicyParams, Recommend};
 pub use timeouts::Timeouts;
 pub use tls::{Tls, TlsVersion};
 pub use xdp::{DryRun, SynRate, Xdp, XdpInterface, XdpMode, XdpRule};
@@ -42,6 +44,7 @@ pub struct Config {
     /// `[[listeners]]`.
     pub listeners: Vec<ForeignListener>,
     pub plans: BTreeMap<PlanName, Plan>,
+    pub policy: PolicyParams,
     /// By name, each once.
     pub zones: Vec<Arc<Zone>>,
     /// Every file that was read, the zone folder, and the files of certificates: what a watcher looks at.

@@ -35,6 +35,7 @@ pub(crate) static ROOT: Keys = Keys {
         "notices",
         "listeners",
         "plans",
+        "policy",
         "zones",
     ],
 };
@@ -185,8 +186,55 @@ pub(crate) static SLACK: Keys = Keys { section: "[notices.slack]", keys: &["url_
 pub(crate) static ALERTMANAGER: Keys =
     Keys { section: "[notices.alertmanager]", keys: &["urls", "token_file", "ca"] };
 
+pub(crate) static POLICY: Keys =
+    Keys { section: "[policy]", keys: &["version", "detection", "contact", "abuse", "recommend"] };
+pub(crate) static DETECTION: Keys = Keys {
+    section: "[policy.detection]",
+    keys: &[
+        "over_ratio",
+        "episode_gap_minutes",
+        "spike_minutes",
+        "counted_gap_hours",
+        "window_days",
+        "repeated_spikes",
+        "repeated_spread_days",
+        "sustained_hours",
+        "flagged_budget_ratio",
+        "flagged_spikes",
+        "normal_days",
+        "normal_coverage",
+        "normal_percentile",
+        "normal_ratio",
+        "materiality",
+        "surge_ratio",
+        "surge_minutes",
+    ],
+};
+pub(crate) static CONTACT: Keys = Keys {
+    section: "[policy.contact]",
+    keys: &["grace_days", "zone_gap_hours", "case_gap_days", "per_case", "lease_minutes"],
+};
+pub(crate) static ABUSE: Keys = Keys {
+    section: "[policy.abuse]",
+    keys: &[
+        "confirm_seconds",
+        "shape_ratio",
+        "shape_seconds",
+        "restart_silence_minutes",
+        "share",
+        "baseline_ratio",
+        "baseline_minutes",
+        "top_prefixes",
+        "minimum_live",
+        "verdict_minutes",
+        "unattended_hours",
+    ],
+};
+pub(crate) static RECOMMEND: Keys =
+    Keys { section: "[policy.recommend]", keys: &["headroom", "forecast_days", "horizon_days"] };
+
 /// All of them. A key that is found in the wrong section is looked up here.
-static ALL: [&Keys; 26] = [
+static ALL: [&Keys; 31] = [
     &ROOT,
     &PROXY,
     &ACCESS_LOG,
@@ -213,6 +261,11 @@ static ALL: [&Keys; 26] = [
     &WEBHOOK,
     &SLACK,
     &ALERTMANAGER,
+    &POLICY,
+    &DETECTION,
+    &CONTACT,
+    &ABUSE,
+    &RECOMMEND,
 ];
 
 /// A table whose keys have been checked. A section that the file lacks is an empty one.

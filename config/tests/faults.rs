@@ -150,3 +150,8 @@ fn nesting_without_end_is_a_fault_and_no_overflow() {
 fn faults_of_the_firewall_name_their_place_and_the_remedy() {
     check(include_str!("faults/firewall.txt"));
 }
+
+#[test]
+fn faults_of_policy_name_their_place_and_the_remedy() {
+    check(include_str!("faults/policy.txt"));
+}

@@ -11,6 +11,7 @@ pub(crate) mod forward;
 pub(crate) mod forwarded;
 pub(crate) mod handshake;
 pub(crate) mod headers;
+pub(crate) mod limit;
 pub(crate) mod reason;
 pub(crate) mod refusal;
 pub(crate) mod service;

@@ -45,7 +45,7 @@ use crate::{
         counters::Counters,
         request_id::RequestIds,
     },
-    request::{forwarded::Scheme, via::Via},
+    request::{forwarded::Scheme, limit, via::Via},
     server::{
         privileges::raise_descriptor_limit,
         roster::Roster,
@@ -129,6 +129,7 @@ pub struct Bound {
 /// # Errors
 /// The address or the file that cannot be used, and what to do.
 pub fn bind(config: &Config) -> Result<Bound, BindError> {
+    limit::named_in(config.agent.socket.with_file_name("limits.json"));
     raise_descriptor_limit();
     let snapshot = Snapshot::build(config, None)?;
     let http = config.proxy.http.iter().map(|address| (*address, Scheme::Http));

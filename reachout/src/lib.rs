@@ -25,7 +25,6 @@ pub mod history;
 pub mod ledger;
 pub mod limit;
 pub mod outbox;
-pub mod params;
 pub mod policy;
 pub mod recommend;
 pub mod refusal;
@@ -37,3 +36,8 @@ pub mod surge;
 pub mod verdict;
 mod window;
 pub mod zone;
+
+/// The policy's parameters, which are a section of the configuration.
+pub mod params {
+    pub use weir_config::{Abuse, Contact, Detection, PolicyParams, Recommend};
+}

@@ -5,14 +5,13 @@
 //! Durations are in the unit of their name; the detector works in slots of 5 minutes, to which they are rounded up.
 //! Every decision and every ledger entry records the version it was made under.
 
-use crate::{
-    params::{Detection, PolicyParams},
-    slot::SLOT_SECONDS,
-};
+use crate::slot::SLOT_SECONDS;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use time::Duration;
+pub use weir_config::PolicyError;
+use weir_config::{Detection, PolicyParams};
 
 /// `NUMBER-FINGERPRINT`, as `1-5f0c2a9b`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,16 +28,6 @@ impl fmt::Display for PolicyVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// A parameter that would make the policy say something it cannot mean.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("policy: {name} is {is}; {remedy}")]
-pub struct PolicyError {
-    /// Dotted, as it is written: `detection.over_ratio`.
-    pub name: &'static str,
-    pub is: String,
-    pub remedy: &'static str,
 }
 
 /// A valid policy.
@@ -63,7 +52,7 @@ pub(crate) struct SlotCounts {
 
 impl Policy {
     pub fn new(params: PolicyParams) -> Result<Self, PolicyError> {
-        check(&params)?;
+        params.faults().into_iter().next().map_or(Ok(()), Err)?;
         let d = &params.detection;
         let slots = SlotCounts {
             gap: minutes(d.episode_gap_minutes),
@@ -156,75 +145,6 @@ fn fingerprint(params: &PolicyParams) -> String {
     let text = serde_json::to_string(params).unwrap_or_default();
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn check(p: &PolicyParams) -> Result<(), PolicyError> {
-    let d = &p.detection;
-    let positive = "write a number above 0";
-    let share = "write a share above 0 and at most 1";
-    number("detection.over_ratio", d.over_ratio, (1.0..=100.0).contains(&d.over_ratio), "write 1.0 to 100")?;
-    for (name, n) in [
-        ("detection.episode_gap_minutes", d.episode_gap_minutes),
-        ("detection.spike_minutes", d.spike_minutes),
-        ("detection.window_days", d.window_days),
-        ("detection.repeated_spikes", d.repeated_spikes),
-        ("detection.flagged_spikes", d.flagged_spikes),
-        ("detection.normal_days", d.normal_days),
-        ("detection.surge_minutes", d.surge_minutes),
-        ("contact.lease_minutes", p.contact.lease_minutes),
-        ("contact.per_case", p.contact.per_case.into()),
-        ("abuse.verdict_minutes", p.abuse.verdict_minutes),
-        ("abuse.shape_seconds", p.abuse.shape_seconds),
-    ] {
-        number(name, n, n > 0, positive)?;
-    }
-    // Longer ones would not be days of a window, and would overflow when they are counted in slots.
-    for (name, n, most) in [
-        ("detection.window_days", d.window_days, 366),
-        ("detection.repeated_spread_days", d.repeated_spread_days, 366),
-        ("detection.counted_gap_hours", d.counted_gap_hours, 366 * 24),
-        ("detection.episode_gap_minutes", d.episode_gap_minutes, 366 * 24 * 60),
-        ("detection.spike_minutes", d.spike_minutes, 366 * 24 * 60),
-        ("detection.surge_minutes", d.surge_minutes, 366 * 24 * 60),
-    ] {
-        number(name, n, n <= most, "at most 366 days")?;
-    }
-    number("detection.normal_days", d.normal_days, d.normal_days <= d.window_days, "at most window_days")?;
-    for (name, n) in [
-        ("detection.flagged_budget_ratio", d.flagged_budget_ratio),
-        ("detection.normal_coverage", d.normal_coverage),
-        ("detection.normal_percentile", d.normal_percentile),
-        ("abuse.share", p.abuse.share),
-    ] {
-        number(name, n, n > 0.0 && n <= 1.0, share)?;
-    }
-    let normal_below_over = d.normal_ratio > 0.0 && d.normal_ratio <= d.over_ratio;
-    number("detection.normal_ratio", d.normal_ratio, normal_below_over, "above 0 and at most over_ratio")?;
-    number(
-        "detection.materiality",
-        d.materiality,
-        (0.0..=1.0).contains(&d.materiality),
-        "write a share, 0 to 1",
-    )?;
-    for (name, n) in [
-        ("detection.sustained_hours", d.sustained_hours),
-        ("detection.surge_ratio", d.surge_ratio),
-        ("abuse.shape_ratio", p.abuse.shape_ratio),
-        ("abuse.baseline_ratio", p.abuse.baseline_ratio),
-        ("recommend.headroom", p.recommend.headroom),
-    ] {
-        number(name, n, n > 0.0 && n.is_finite(), positive)?;
-    }
-    Ok(())
-}
-
-fn number(
-    name: &'static str,
-    is: impl fmt::Display,
-    good: bool,
-    remedy: &'static str,
-) -> Result<(), PolicyError> {
-    if good { Ok(()) } else { Err(PolicyError { name, is: is.to_string(), remedy }) }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use weir_agent::{EventRecord, EventsReply, HostReply, SourcesReply, ZoneRecord, ZonesReply};
+use weir_agent::{CasesReply, EventRecord, EventsReply, HostReply, SourcesReply, ZoneRecord, ZonesReply};
 
 use crate::{
     ADMIN, Process, SOON, World, eventually, host,
@@ -30,12 +30,12 @@ impl Agent {
 
     /// The same, and it dies at this point of its way (`agent/src/operator/fault.rs`), as `kill -9` does.
     pub(crate) fn start_to_die(world: &World, conf: &Path, point: &str) -> Self {
-        Self::start_with(world, conf, format!("WEIR_FAULT={point}"))
+        Self::start_with(world, conf, &format!("WEIR_FAULT={point}"))
     }
 
-    /// The same, with a variable of the environment.
-    pub(crate) fn start_with(world: &World, conf: &Path, variable: String) -> Self {
-        let weir = host::weir();
+    /// The same, with `NAME=VALUE` in its environment.
+    pub(crate) fn start_with(world: &World, conf: &Path, variable: &str) -> Self {
+        let (variable, weir) = (variable.to_owned(), host::weir());
         let text = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
         let args = [variable, text(&weir), "agent".to_owned(), "--config".to_owned(), text(conf)];
         let args = args.iter().map(String::as_str);
@@ -71,6 +71,11 @@ impl Agent {
 
     pub fn zone(&self, name: &str) -> ZoneRecord {
         self.json(&format!("/api/zones/{name}"))
+    }
+
+    /// The board of the reach-out.
+    pub fn cases(&self) -> CasesReply {
+        self.json("/api/cases")
     }
 
     pub fn host(&self) -> HostReply {

@@ -19,6 +19,7 @@ pub struct Conf {
     listeners: Vec<String>,
     plans: Vec<String>,
     sections: Vec<String>,
+    policy: Vec<String>,
     zones: Vec<ZoneConf>,
 }
 
@@ -70,6 +71,7 @@ impl Conf {
             listeners: Vec::new(),
             plans: Vec::new(),
             sections: Vec::new(),
+            policy: Vec::new(),
             zones: Vec::new(),
         }
     }
@@ -106,6 +108,12 @@ impl Conf {
     /// A line of `[xdp]`.
     pub fn xdp(mut self, line: &str) -> Self {
         self.xdp.push(line.to_owned());
+        self
+    }
+
+    /// A line of `[policy]`: `contact.grace_days = 1`.
+    pub fn policy(mut self, line: &str) -> Self {
+        self.policy.push(line.to_owned());
         self
     }
 
@@ -162,6 +170,8 @@ impl Display for Conf {
         self.listeners.iter().try_for_each(|listener| write!(f, "\n{listener}"))?;
         self.plans.iter().try_for_each(|plan| write!(f, "\n{plan}"))?;
         self.sections.iter().try_for_each(|section| writeln!(f, "\n{section}"))?;
+        writeln!(f, "\n[policy]")?;
+        self.policy.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         for ZoneConf { name, plan, origin, tls, lines } in &self.zones {
             write!(f, "\n[[zones]]\nname = \"{name}\"\nplan = \"{plan}\"\norigin = \"ws://{origin}\"\n")?;
             if let Some((cert, key)) = tls {

@@ -109,15 +109,15 @@ impl World {
         Agent::start(self, &self.write("weir.toml", &conf.to_string()))
     }
 
-    /// The same, with this file's time as the policy's.
-    pub fn agent_by_clock(&self, conf: &Conf, clock: &Path) -> Agent {
-        let clock = format!("WEIR_TEST_CLOCK={}", clock.display());
-        Agent::start_with(self, &self.write("weir.toml", &conf.to_string()), clock)
-    }
-
     /// The same, and it dies as soon as it comes to this point.
     pub fn agent_to_die(&self, conf: &Conf, point: &str) -> Agent {
         Agent::start_to_die(self, &self.write("weir.toml", &conf.to_string()), point)
+    }
+
+    /// Starts `weir agent` by the clock that this file is (`agent/src/reachout/clock.rs`).
+    pub fn agent_by_clock(&self, conf: &Conf, clock: &Path) -> Agent {
+        let variable = format!("WEIR_TEST_CLOCK={}", clock.display());
+        Agent::start_with(self, &self.write("weir.toml", &conf.to_string()), &variable)
     }
 
     /// Starts `weir` with these arguments. `name` is for its log.

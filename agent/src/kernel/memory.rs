@@ -174,6 +174,11 @@ impl ZoneMemory {
         at_least_zero(self.usage.get(slot, offset_of!(ZoneUsage, sockets)))
     }
 
+    /// Live WebSockets of a slot.
+    pub fn websockets(&self, slot: u32) -> u64 {
+        at_least_zero(self.usage.get(slot, offset_of!(ZoneUsage, websockets)))
+    }
+
     /// The high-water mark of live WebSockets since the last call; afterwards it stands at what is live now.
     ///
     /// A WebSocket that is admitted while this runs is seen by this call or by the next, never by none.

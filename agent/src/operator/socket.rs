@@ -29,6 +29,7 @@ use weir_config::Operator;
 use super::{ActError, ActRequest, Peer, act};
 use crate::{
     admin::problem,
+    reachout::{self, CaseError, CaseRequest},
     state::{State, lock},
 };
 
@@ -81,6 +82,7 @@ pub fn admit(path: &Path, operators: &[Operator]) -> io::Result<()> {
 pub async fn serve(bound: Bound, state: Arc<State>, pages: Router) -> io::Result<()> {
     let acts = Router::new()
         .route("/api/acts", post(take))
+        .route("/api/cases", post(take_case))
         .layer(DefaultBodyLimit::max(LARGEST_ACT))
         .with_state(Arc::clone(&state));
     let router = pages.merge(acts).layer(middleware::from_fn(only_operators));
@@ -142,6 +144,33 @@ async fn take(
         Ok(Err(error)) => refuse(&error),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("the act failed: {error}")),
     }
+}
+
+/// `POST /api/cases`, likewise.
+async fn take_case(
+    Shared(state): Shared<Arc<State>>,
+    Extension(peer): Extension<Peer>,
+    request: Result<Json<CaseRequest>, JsonRejection>,
+) -> Response {
+    let Json(request) = match request {
+        Ok(request) => request,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
+    let task = tokio::spawn(async move { reachout::act(&state, &peer, request).await });
+    let error = match task.await {
+        Ok(Ok(reply)) => return (StatusCode::OK, Json(reply)).into_response(),
+        Ok(Err(error)) => error,
+        Err(error) => {
+            return problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("the act failed: {error}"));
+        }
+    };
+    let status = match error {
+        CaseError::Unknown(_) => StatusCode::NOT_FOUND,
+        CaseError::Reason | CaseError::Resolution(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        CaseError::Refused { .. } => StatusCode::CONFLICT,
+        CaseError::Ledger(_) | CaseError::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    problem(status, &error.to_string())
 }
 
 fn refuse(error: &ActError) -> Response {

@@ -117,6 +117,19 @@ impl<'a> Value<'a> {
         number
     }
 
+    /// A number, with or without a point. Its range is for whoever asks.
+    pub fn decimal(&self, example: f64) -> Option<f64> {
+        let number = match self.value {
+            DeValue::Integer(written) if written.radix() == 10 => written.as_str().parse::<f64>().ok(),
+            DeValue::Float(written) => written.as_str().replace('_', "").parse::<f64>().ok(),
+            _ => None,
+        };
+        match number {
+            Some(number) => Some(number),
+            None => self.mistyped("a number", &format!("{example:?}")),
+        }
+    }
+
     /// A duration within a range.
     pub fn duration(&self, range: RangeInclusive<Duration>, example: Duration) -> Option<Duration> {
         self.duration_or(range, example, "")

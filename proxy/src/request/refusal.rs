@@ -1,5 +1,5 @@
 //! Answers that weir gives itself, as `application/problem+json` (RFC 9457): type, title, status and detail, and as members of
-//! its own the reason's label, the request's id and, once they are known, the zone and the rule of the firewall.
+//! its own the reason's label, the request's id and, once they are known, the zone, the rule of the firewall, and the case of a limit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use weir_config::Zone;
 
 use crate::{
     firewall::Block,
-    request::{body::ResponseBody, reason::Reason},
+    request::{body::ResponseBody, limit, reason::Reason},
 };
 
 /// A refused request: the reason, and the zone if it is known.
@@ -23,6 +23,8 @@ pub(crate) struct Refused {
     pub zone: Option<Arc<Zone>>,
     /// The rule of the firewall that refuses it.
     pub block: Option<Box<Block>>,
+    /// The case whose limit refuses it.
+    pub case: Option<Box<str>>,
 }
 
 #[derive(Serialize)]
@@ -36,20 +38,23 @@ struct Problem<'a> {
     zone: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    case: Option<&'a str>,
     request_id: &'a str,
 }
 
 impl Refused {
     pub fn new(reason: Reason) -> Self {
-        Self { reason, zone: None, block: None }
+        Self { reason, zone: None, block: None, case: None }
     }
 
     pub fn of(reason: Reason, zone: &Arc<Zone>) -> Self {
-        Self { reason, zone: Some(zone.clone()), block: None }
+        let case = (reason == Reason::Limit).then(|| limit::case_of(zone.name.as_str())).flatten();
+        Self { reason, zone: Some(zone.clone()), block: None, case: case.map(Into::into) }
     }
 
     pub fn blocked(block: Block, zone: &Arc<Zone>) -> Self {
-        Self { reason: block.reason, zone: Some(zone.clone()), block: Some(Box::new(block)) }
+        Self { reason: block.reason, zone: Some(zone.clone()), block: Some(Box::new(block)), case: None }
     }
 
     /// The answer; `retry_after` is sent in whole seconds where the reason passes.
@@ -66,6 +71,7 @@ impl Refused {
             reason: reason.label(),
             zone: self.zone.as_ref().map(|zone| zone.name.as_str()),
             rule: block.map(|block| block.rule.as_str()),
+            case: self.case.as_deref(),
             request_id,
         };
         let (body, kind) = match answer.and_then(|answer| answer.body.as_ref()) {

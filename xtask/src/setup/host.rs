@@ -22,6 +22,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("chromium", "chromium"),
     ("openssl", "openssl"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("promtool", "prometheus"),
     ("strip", "binutils"),
     ("systemd-analyze", "systemd"),
     ("systemd-nspawn", "systemd-container"),
