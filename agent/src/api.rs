@@ -49,9 +49,31 @@ pub struct ZoneRecord {
     pub refused: BTreeMap<String, u64>,
     /// Ended sockets by reason, as above.
     pub closed: BTreeMap<String, u64>,
-    /// Bytes of ended sockets.
+    /// Bytes of sockets that ended, and of those that live up to the last audit.
     pub received_bytes_total: u64,
     pub sent_bytes_total: u64,
+    /// What the zone's sockets held at the last audit; absent if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldReply>,
+}
+
+/// What sockets held at the last audit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeldReply {
+    pub sockets: u64,
+    /// The kernel's memory for their buffers.
+    pub memory_bytes: u64,
+    /// Received, and not read yet.
+    pub receive_queue_bytes: u64,
+    /// Written, and not acknowledged yet.
+    pub send_queue_bytes: u64,
+    /// Segments that were sent again since these sockets were born.
+    pub retransmits: u64,
+    /// Since the oldest of them was first counted.
+    pub oldest_seconds: f64,
+    /// Of their smoothed round-trip times, to 6 %; `null` where none was measured.
+    pub rtt_median_seconds: Option<f64>,
+    pub rtt_p95_seconds: Option<f64>,
 }
 
 /// `GET /api/events`.
@@ -92,6 +114,9 @@ pub struct HostReply {
     pub cgroup: String,
     /// True if this agent took over what an earlier one had pinned.
     pub adopted: bool,
+    /// The ABI version whose counts this agent rebuilt when it started; absent if it did not have to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuilt_from_abi: Option<u64>,
     pub zones: usize,
     pub draining_zones: usize,
     pub audit: AuditReply,
@@ -100,6 +125,9 @@ pub struct HostReply {
     pub refused: BTreeMap<String, u64>,
     pub events_lost_total: u64,
     pub untracked_total: u64,
+    /// What all counted sockets held at the last audit.
+    #[serde(default)]
+    pub held: Option<HeldReply>,
     /// The XDP gate; absent before there was one.
     #[serde(default)]
     pub xdp: XdpReply,

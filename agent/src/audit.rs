@@ -8,24 +8,32 @@
 //! Drift is repaired only where it is proved: the counts of the slot stood still from before the first pass to after the last,
 //! with a grace period in between (so that no program can have been half-way all the time), and none of its sockets is one
 //! that the list need not show.
+//!
+//! On its way the first pass adds up what the sockets hold, and has the kernel count the bytes that they carried since the last audit.
 
+pub mod holdings;
 mod sources;
 
 use std::{
     collections::{HashMap, HashSet},
-    time::SystemTime,
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use aya::maps::MapData;
+use nix::time::{ClockId, clock_gettime};
 use weir_common::{
     listener::{ANY_V4, ANY_V6, ListenerKey, is_mapped},
-    socket::{ADMITTED, COUNTED, DEAD, SOURCED},
-    zone::ZoneUsage,
+    socket::{ADMITTED, COUNTED, DEAD, ORIGIN_SIDE, SOURCED, SocketTag},
+    zone::{UNATTRIBUTED, ZoneUsage},
 };
 
 use crate::kernel::{
-    KernelError, SocketSeen, SourceTable, ZoneMemory, correct_source, list_sockets, rcu_grace_period,
+    Batch, KernelError, Runner, SocketHolds, SocketSeen, SourceTable, ZoneMemory, correct_source,
+    list_holdings, list_sockets, rcu_grace_period,
 };
+use holdings::{Holdings, Sums};
 use sources::SourceDrift;
 
 /// Passes over the socket list before drift is believed.
@@ -46,6 +54,8 @@ pub struct Report {
     pub source_drifts: Vec<SourceDrift>,
     /// Of these, how many were set right.
     pub repaired: usize,
+    /// What the sockets hold.
+    pub holdings: Arc<Holdings>,
 }
 
 impl Report {
@@ -78,18 +88,27 @@ struct Seen {
     websockets: u64,
 }
 
-/// Compares, and repairs what is proved. `listeners` are our listening addresses.
-pub fn audit(
-    memory: &ZoneMemory,
-    sources: &SourceTable,
-    tags: &MapData,
-    slots: &[u32],
-    listeners: &HashSet<ListenerKey>,
-) -> Result<Report, KernelError> {
+/// What an audit looks at.
+pub struct Scene<'a> {
+    pub memory: &'a ZoneMemory,
+    pub sources: &'a SourceTable,
+    pub tags: &'a MapData,
+    /// Counts bytes of sockets that live, where this kernel can.
+    pub bytes: Option<&'a Runner>,
+    pub slots: &'a [u32],
+    /// Our listening addresses.
+    pub listeners: &'a HashSet<ListenerKey>,
+}
+
+/// Compares, and repairs what is proved.
+pub fn audit(scene: &Scene<'_>) -> Result<Report, KernelError> {
+    let memory = scene.memory;
     let mut report = Report::default();
-    let look = || pass(memory, sources, tags, slots, listeners);
-    let (mut suspects, mut of_sources, totals) = look()?;
+    let mut first = FirstPass { sums: Sums::default(), bytes: scene.bytes.map(Runner::batch), failed: None };
+    let look = || pass(scene, None);
+    let (mut suspects, mut of_sources, totals) = pass(scene, Some(&mut first))?;
     (report.sockets, report.untracked) = totals;
+    report.holdings = first.finish(memory).into();
     let mut proved = true;
     for _ in 1..PASSES {
         if suspects.is_empty() && of_sources.drifts.is_empty() {
@@ -133,19 +152,49 @@ fn confirm(earlier: Vec<Drift>, later: Vec<Drift>) -> Vec<Drift> {
 
 type Totals = (u64, u64);
 
+/// What the first pass does besides.
+struct FirstPass<'a> {
+    sums: Sums,
+    bytes: Option<Batch<'a>>,
+    failed: Option<io::Error>,
+}
+
+impl FirstPass<'_> {
+    fn see(&mut self, socket: &SocketSeen, tag: &SocketTag, holds: &SocketHolds) {
+        self.sums.see(tag, holds);
+        let is_ahead = holds.rx_bytes > tag.rx_counted || holds.tx_bytes > tag.tx_counted;
+        let has_own = tag.slot != UNATTRIBUTED && tag.flags & ORIGIN_SIDE == 0;
+        // Those that have carried nothing since the last audit cost nothing.
+        if let Some(bytes) = self.bytes.as_mut().filter(|_| is_ahead && has_own) {
+            self.failed = bytes.push(&socket.id.errand()).err().or(self.failed.take());
+        }
+    }
+
+    fn finish(self, memory: &ZoneMemory) -> Holdings {
+        let last = self.bytes.and_then(|bytes| bytes.finish().err());
+        if let Some(error) = last.or(self.failed) {
+            tracing::error!(%error, "bytes of sockets that live are counted when they end");
+        }
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
+        self.sums.finish(now.as_nanos() as u64, |slot| memory.key(slot))
+    }
+}
+
 fn pass(
-    memory: &ZoneMemory,
-    sources: &SourceTable,
-    tags: &MapData,
-    slots: &[u32],
-    listeners: &HashSet<ListenerKey>,
+    scene: &Scene<'_>,
+    mut first: Option<&mut FirstPass<'_>>,
 ) -> Result<(Vec<Drift>, sources::Found, Totals), KernelError> {
-    let mut sources = sources::Pass::begin(sources)?;
+    let Scene { memory, slots, listeners, .. } = scene;
+    let mut sources = sources::Pass::begin(scene.sources)?;
     let before: Vec<ZoneUsage> = slots.iter().map(|slot| memory.usage(*slot)).collect();
     let mut seen: HashMap<u32, Seen> = HashMap::new();
     let (mut sockets, mut untracked) = (0, 0);
-    list_sockets(tags, |socket| match socket.tag {
+    let with_holdings = first.is_some();
+    let each = |socket: SocketSeen| match socket.tag {
         Some(tag) if tag.flags & COUNTED != 0 => {
+            if let (Some(first), Some(holds)) = (first.as_deref_mut(), &socket.holds) {
+                first.see(&socket, &tag, holds);
+            }
             sockets += 1;
             let seen = seen.entry(tag.slot).or_default();
             seen.sockets += 1;
@@ -157,8 +206,9 @@ fn pass(
         // On its way out.
         Some(tag) if tag.flags & DEAD != 0 => {}
         _ => untracked += u64::from(is_ours(&socket, listeners)),
-    })
-    .map_err(KernelError::SockDiag)?;
+    };
+    let listed = if with_holdings { list_holdings(scene.tags, each) } else { list_sockets(scene.tags, each) };
+    listed.map_err(KernelError::SockDiag)?;
     let drifts = slots
         .iter()
         .zip(before)

@@ -10,6 +10,7 @@ mod api;
 mod audit;
 mod doomed;
 mod events;
+mod fault;
 pub mod gate;
 mod host;
 mod kernel;
@@ -26,8 +27,8 @@ mod state;
 mod zones;
 
 pub use api::{
-    EventRecord, EventsReply, HostReply, SourceRecord, SourcesReply, XdpInterfaceReply, XdpPackets, XdpReply,
-    ZoneRecord, ZonesReply,
+    EventRecord, EventsReply, HeldReply, HostReply, SourceRecord, SourcesReply, XdpInterfaceReply,
+    XdpPackets, XdpReply, ZoneRecord, ZonesReply,
 };
 pub use host::{Finding, check_host};
 pub use kernel::{KernelError, unload};

@@ -2,6 +2,7 @@
 //! compares the two.
 
 mod hand;
+mod held;
 mod notices;
 mod reachout;
 
@@ -73,6 +74,7 @@ impl Collector for KernelCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let scraper = lock(&self.scraper).clone();
         let mut families = self.zones(&scraper);
+        families.extend(self.held());
         families.extend(self.host());
         families.extend(self.kernel());
         families.extend(self.agent());
@@ -131,12 +133,12 @@ impl KernelCollector {
             refused(&rows),
             closed(&rows),
             xdp_dropped(&rows),
-            counter("weir_zone_received_bytes_total", "Bytes from clients, of ended sockets.", &|usage| {
-                usage.rx_bytes
-            }),
-            counter("weir_zone_sent_bytes_total", "Bytes to clients, of ended sockets.", &|usage| {
-                usage.tx_bytes
-            }),
+            counter(
+                "weir_zone_received_bytes_total",
+                "Bytes from clients, up to the last audit or the socket's end.",
+                &|usage| usage.rx_bytes,
+            ),
+            counter("weir_zone_sent_bytes_total", "Bytes to clients, likewise.", &|usage| usage.tx_bytes),
         ]
     }
 

@@ -269,6 +269,7 @@ fn start(config: &Config) -> Result<State, AgentError> {
         memory: Arc::clone(&kernel.zones),
         host: Arc::clone(&kernel.host),
         sources: Arc::clone(&kernel.sources),
+        bytes: kernel.bytes.clone(),
         tags: Arc::clone(&kernel.tags),
         peaks: Mutex::new(Peaks::new(kernel.zones.slots(), Instant::now())),
         standing: Mutex::new(standing),
@@ -327,7 +328,8 @@ fn host_policy(config: &Config) -> HostPolicy {
         mark_mask: config.agent.marks.map_or(0, |range| range.mask.into()),
         mark_base: config.agent.marks.map_or(0, |range| range.base.into()),
         agent_uid: geteuid().as_raw().into(),
-        reserved: [0; 11],
+        adopting: 0,
+        reserved: [0; 10],
     }
 }
 
@@ -542,7 +544,14 @@ async fn audit_forever(state: Arc<State>, every: Duration) {
 fn audit_once(state: &State) -> Result<(), KernelError> {
     let slots: Vec<u32> = lock(&state.zones).slots().collect();
     let listeners = lock(&state.listeners).clone();
-    let report = audit::audit(&state.memory, &state.sources, &state.tags, &slots, &listeners)?;
+    let report = audit::audit(&audit::Scene {
+        memory: &state.memory,
+        sources: &state.sources,
+        tags: &state.tags,
+        bytes: state.bytes.as_deref(),
+        slots: &slots,
+        listeners: &listeners,
+    })?;
     state.audits_total.fetch_add(1, Relaxed);
     state.repairs_total.fetch_add(report.repaired as u64, Relaxed);
     if report.drift() > 0 {

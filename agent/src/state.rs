@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aya::maps::MapData;
@@ -21,11 +21,17 @@ use weir_common::{
 use weir_config::Operator;
 
 use crate::{
-    api::{AuditReply, HostReply, MapReply, ProgramReply, XdpPackets, XdpReply, ZoneRecord, ZonesReply},
-    audit::Report,
+    api::{
+        AuditReply, HeldReply, HostReply, MapReply, ProgramReply, XdpPackets, XdpReply, ZoneRecord,
+        ZonesReply,
+    },
+    audit::{
+        Report,
+        holdings::{Holding, Holdings},
+    },
     events::EventLog,
     gate::Standing,
-    kernel::{HostMemory, Kernel, SourceTable, ZoneMemory, at_least_zero},
+    kernel::{HostMemory, Kernel, Runner, SourceTable, ZoneMemory, at_least_zero},
     ledger::Ledger,
     marks::Marks,
     notices::{Tally, post::Post},
@@ -41,6 +47,7 @@ pub struct State {
     pub memory: Arc<ZoneMemory>,
     pub host: Arc<HostMemory>,
     pub sources: Arc<SourceTable>,
+    pub bytes: Option<Arc<Runner>>,
     pub tags: Arc<MapData>,
     pub zones: Mutex<ZoneTable>,
     pub standing: Mutex<Standing>,
@@ -139,17 +146,29 @@ impl State {
         let zones = lock(&self.zones);
         let peaks = lock(&self.peaks);
         let marks = lock(&self.marks);
+        let holdings = Arc::clone(&lock(&self.audit).holdings);
         let records = zones
             .entries()
             .into_iter()
             .filter(|entry| filter.is_none_or(|filter| entry.name.contains(filter)))
-            .map(|entry| zone_record(entry, &self.memory.usage(entry.slot), &peaks, marks.as_ref()))
+            .map(|entry| {
+                let held = self.holding(&holdings, entry.slot).map(held_reply);
+                ZoneRecord {
+                    held,
+                    ..zone_record(entry, &self.memory.usage(entry.slot), &peaks, marks.as_ref())
+                }
+            })
             .collect();
         ZonesReply {
             instance: self.instance.clone(),
             zones: records,
             unattributed_sockets: self.memory.sockets(UNATTRIBUTED),
         }
+    }
+
+    /// What the sockets of a slot's zone held at the last audit; `None` if it had none, or the slot had another zone.
+    pub fn holding<'h>(&self, holdings: &'h Holdings, slot: u32) -> Option<&'h Holding> {
+        holdings.zones.get(&slot).filter(|holding| holding.zone_key == self.memory.key(slot))
     }
 
     pub fn host_reply(&self) -> HostReply {
@@ -159,6 +178,7 @@ impl State {
         };
         let interfaces = lock(&self.standing).reply();
         let kernel = lock(&self.kernel);
+        let audit = lock(&self.audit);
         let program = |run: crate::kernel::ProgramRun| ProgramReply {
             program: run.program.to_owned(),
             runs: run.runs,
@@ -175,14 +195,16 @@ impl State {
             instance: self.instance.clone(),
             cgroup: kernel.cgroup_path.display().to_string(),
             adopted: kernel.adopted,
+            rebuilt_from_abi: kernel.rebuilt_from,
             zones,
             draining_zones,
-            audit: audit_reply(&lock(&self.audit)),
+            audit: audit_reply(&audit),
             programs: kernel.program_runs().into_iter().map(program).collect(),
             maps: kernel.tables.fill().into_iter().chain(kernel.gate.fill()).map(map).collect(),
             refused: by_refusal(&self.host.refused(), false),
             events_lost_total: self.host.events_lost(),
             untracked_total: self.host.untracked_total(),
+            held: Some(held_reply(&audit.holdings.all)),
             xdp: XdpReply { interfaces, packets: packets(&kernel) },
         }
     }
@@ -238,6 +260,21 @@ fn zone_record(entry: &Entry, usage: &ZoneUsage, peaks: &Peaks, marks: Option<&M
             .collect(),
         received_bytes_total: usage.rx_bytes,
         sent_bytes_total: usage.tx_bytes,
+        held: None,
+    }
+}
+
+fn held_reply(holding: &Holding) -> HeldReply {
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+    HeldReply {
+        sockets: holding.sockets,
+        memory_bytes: holding.memory_bytes,
+        receive_queue_bytes: holding.receive_queue_bytes,
+        send_queue_bytes: holding.send_queue_bytes,
+        retransmits: holding.retransmits,
+        oldest_seconds: holding.oldest.as_secs_f64(),
+        rtt_median_seconds: seconds(holding.rtt_median),
+        rtt_p95_seconds: seconds(holding.rtt_p95),
     }
 }
 

@@ -67,6 +67,7 @@ pub mod tests {
             closed: Default::default(),
             received_bytes_total: 0,
             sent_bytes_total: 0,
+            held: None,
         }
     }
 

@@ -5,7 +5,7 @@ use crate::reason::REFUSALS;
 /// The host's one record: what its maps are, and what the kernel counts for the host.
 ///
 /// The first three fields are written by the agent that makes the maps, and stay first in every ABI version: they are what a
-/// later agent must agree with to adopt the maps.
+/// later agent must agree with to adopt the maps, or to rebuild the counts of another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct HostUsage {
@@ -51,5 +51,7 @@ pub struct HostPolicy {
     pub mark_base: u64,
     /// The user that may correct a source's row: the agent's.
     pub agent_uid: u64,
-    pub reserved: [u64; 11],
+    /// Not 0 while the programs of another ABI version are attached beside these ones, see the agent's `rebuild`.
+    pub adopting: u64,
+    pub reserved: [u64; 10],
 }

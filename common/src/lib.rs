@@ -8,6 +8,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod errand;
 pub mod event;
 pub mod gate;
 pub mod host;
@@ -24,6 +25,7 @@ pub mod zone;
 
 /// Version of everything in this crate that the kernel and a process must agree on.
 ///
-/// An agent adopts pinned maps only if they carry this number; the proxy asks for it with
+/// An agent adopts pinned maps only if they carry this number, and rebuilds its counts from the kernel's socket list if they carry
+/// another; the proxy asks for it with
 /// [`sockopt::Op::Probe`].
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;

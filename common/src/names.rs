@@ -69,6 +69,11 @@ pub const PROG_RELEASE: &str = "weir_release";
 /// XDP: the gate. Attached to interfaces, and loaded when the first one asks for it.
 pub const PROG_XDP: &str = "weir_xdp";
 
+/// An errand: bytes of sockets that live are added to their zones'. Attached nowhere, see [`errand`](crate::errand).
+pub const PROG_BYTES: &str = "weir_bytes";
+/// An errand: a socket that an agent of another ABI version had counted is counted anew. Loaded when it is needed.
+pub const PROG_ADOPT: &str = "weir_adopt";
+
 /// All programs that every instance has, each attached to the cgroup by a pinned link of the same name.
 pub const PROGRAMS: [&str; 4] = [PROG_SOCK_OPS, PROG_SETSOCKOPT, PROG_SET_MARK, PROG_RELEASE];
 

@@ -2,7 +2,12 @@
 //!
 //! Written under the socket's lock by `sock_ops` and `cgroup/setsockopt`. Whoever ends the socket's account exchanges
 //! `flags` for [`DEAD`] in one atomic step and settles what it got: so a socket is subtracted once, also where
-//! `cgroup/sock_release`, which runs without the lock, meets a state change.
+//! `cgroup/sock_release`, which runs without the lock, meets a state change. Two errands of the agent (see [`errand`](crate::errand))
+//! run without it as well: one moves the byte counts, by compare-and-swap; the other makes tags, and has the socket to itself by
+//! [`CLAIMED`].
+//!
+//! All but the last field are where every later version will have them, and flags keep their meaning: an agent of another version
+//! reads them to rebuild its counts.
 
 use crate::source::SourceKey;
 
@@ -19,7 +24,15 @@ pub struct SocketTag {
     /// It is the n-th of its source: live sockets of the prefix when it was born, itself included. A cap per source below this
     /// refuses it. 0: not counted there, no cap applies.
     pub source_ordinal: u32,
+    /// Bytes of the socket that were added to a zone's so far; [`SEALED`] once all of them are.
+    pub rx_counted: u64,
+    pub tx_counted: u64,
+    /// When it was first counted (`CLOCK_BOOTTIME`): at its birth, unless it is older than the agent.
+    pub born_boot_ns: u64,
 }
+
+/// [`SocketTag::rx_counted`] and `tx_counted` of a socket that has ended.
+pub const SEALED: u64 = u64::MAX;
 
 /// Counted in its slot's `sockets`.
 pub const COUNTED: u32 = 1 << 0;
@@ -41,3 +54,5 @@ pub const SOURCED: u32 = 1 << 7;
 pub const DOOMED: u32 = 1 << 8;
 /// Born as a later one than its listener's cap per source.
 pub const OVER_SOURCE_CAP: u32 = 1 << 9;
+/// Somebody is about to count it, and nobody else may.
+pub const CLAIMED: u32 = 1 << 10;

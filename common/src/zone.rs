@@ -91,7 +91,7 @@ impl ZoneLeases {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct ZonePolicy {
-    /// The zone that has the slot; 0 if none.
+    /// The zone that has the slot; 0 if none. First in every ABI version, for the agent of another one.
     pub key: u64,
     /// Live WebSockets above which an event is sent; nothing is refused for it. [`UNCAPPED`]: none.
     pub guideline: u64,
@@ -146,9 +146,9 @@ pub struct ZoneUsage {
     pub admitted_total: u64,
     /// WebSockets that ended, by close or by release. `admitted_total - ended_total == websockets` when nothing moves.
     pub ended_total: u64,
-    /// Bytes that clients sent and this host acknowledged, added when a socket closes.
+    /// Bytes that clients sent and this host acknowledged, added at each audit and when a socket closes.
     pub rx_bytes: u64,
-    /// Bytes that clients acknowledged, added when a socket closes.
+    /// Bytes that clients acknowledged, likewise.
     pub tx_bytes: u64,
     /// Kernel time (ns, `CLOCK_MONOTONIC`) of the last refusal event, and of the last guideline event.
     pub refusal_event_ns: u64,

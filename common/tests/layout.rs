@@ -4,6 +4,7 @@ use core::mem::{align_of, offset_of, size_of};
 use std::collections::HashSet;
 
 use weir_common::{
+    errand::Errand,
     event::Event,
     gate::{Bucket, DropEvent, GatePolicy, GateRecord, PrefixEntry, PrefixKey},
     host::{HostPolicy, HostUsage},
@@ -26,8 +27,8 @@ macro_rules! layout {
 }
 
 #[test]
-fn structs_have_the_layout_of_abi_version_3() {
-    assert_eq!(weir_common::ABI_VERSION, 3, "raise the version and this test together");
+fn structs_have_the_layout_of_abi_version_4() {
+    assert_eq!(weir_common::ABI_VERSION, 4, "raise the version and this test together");
     layout!(ZonePolicy, size 128, align 64, key @ 0, guideline @ 8, abuse_cap @ 16, socket_cap @ 24, flags @ 32,
         source_cap @ 40, reserved @ 48, leases @ 64, reserved_for_leases @ 104);
     layout!(ZoneLeases, size 40, align 8, block_until_boot_ns @ 0, verdict_cap @ 8, verdict_until_boot_ns @ 16,
@@ -36,7 +37,9 @@ fn structs_have_the_layout_of_abi_version_3() {
         sockets @ 0, websockets @ 8, websockets_peak @ 16, unconnected @ 24, joined_total @ 32, left_total @ 40,
         admitted_total @ 48, ended_total @ 56, rx_bytes @ 64, tx_bytes @ 72, refusal_event_ns @ 80,
         guideline_event_ns @ 88, dropped @ 96, refused @ 128, closed @ 256);
-    layout!(SocketTag, size 32, align 4, slot @ 0, flags @ 4, source @ 8, source_ordinal @ 28);
+    layout!(SocketTag, size 56, align 8, slot @ 0, flags @ 4, source @ 8, source_ordinal @ 28, rx_counted @ 32,
+        tx_counted @ 40, born_boot_ns @ 48);
+    layout!(Errand, size 64, align 8, tuple @ 0, tuple_len @ 36, slot @ 40, flags @ 44, rx_counted @ 48, tx_counted @ 56);
     layout!(SourceKey, size 20, align 4, address @ 0, prefix_len @ 16);
     layout!(SourceCorrection, size 32, align 8, key @ 0, reserved @ 20, add @ 24);
     layout!(SourceUsage, size 32, align 8, joined_total @ 0, left_total @ 8, row @ 16, live @ 24);
@@ -47,7 +50,7 @@ fn structs_have_the_layout_of_abi_version_3() {
         events_lost @ 152, untracked_total @ 160, contended_total @ 168, sources_full_total @ 176,
         sources_missed_total @ 184, source_rows_total @ 192, source_rows_gone_total @ 200, doomed @ 208, zero @ 216, reserved @ 224);
     layout!(HostPolicy, size 128, align 64, source_v4_len @ 0, source_v6_len @ 8, mark_mask @ 16, mark_base @ 24,
-        agent_uid @ 32, reserved @ 40);
+        agent_uid @ 32, adopting @ 40, reserved @ 48);
 }
 
 #[test]

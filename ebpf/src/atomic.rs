@@ -5,7 +5,7 @@
 //! that BPF's fetching atomics have anyway (full barriers).
 
 /// Tries of a compare-and-swap loop before its caller does without; a failed try means that another CPU made progress.
-pub const TRIES: u32 = 16;
+pub const TRIES: u32 = 6;
 
 #[cfg(target_arch = "bpf")]
 mod imp {
@@ -21,6 +21,20 @@ mod imp {
     pub unsafe fn swap_u32(target: *mut u32, value: u32) -> u32 {
         // SAFETY: as above.
         unsafe { atomic_xchg::<u32, { AtomicOrdering::SeqCst }>(target, value) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn swap(target: *mut u64, value: u64) -> u64 {
+        // SAFETY: as above.
+        unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(target, value) }
+    }
+
+    #[inline(always)]
+    pub unsafe fn compare_exchange_u32(target: *mut u32, old: u32, new: u32) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(target, old, new).1
+        }
     }
 
     #[inline(always)]
@@ -46,13 +60,23 @@ mod imp {
         unsafe { AtomicU32::from_ptr(target) }.swap(value, SeqCst)
     }
 
+    pub unsafe fn swap(target: *mut u64, value: u64) -> u64 {
+        // SAFETY: as above.
+        unsafe { AtomicU64::from_ptr(target) }.swap(value, SeqCst)
+    }
+
+    pub unsafe fn compare_exchange_u32(target: *mut u32, old: u32, new: u32) -> bool {
+        // SAFETY: as above.
+        unsafe { AtomicU32::from_ptr(target) }.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
+    }
+
     pub unsafe fn compare_exchange(target: *mut u64, old: u64, new: u64) -> bool {
         // SAFETY: as above.
         unsafe { AtomicU64::from_ptr(target) }.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
     }
 }
 
-pub use imp::{add, compare_exchange, swap_u32};
+pub use imp::{add, compare_exchange, compare_exchange_u32, swap, swap_u32};
 
 /// Adds one.
 #[inline(always)]

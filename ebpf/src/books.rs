@@ -5,14 +5,16 @@
 //! even for an instant; the high-water mark is raised only by successful admissions. A gauge below 0 (a fault of ours, which
 //! the audit finds) lets everybody in: a wrong number must not turn customers away.
 
+use core::ptr::read_volatile;
+
 use weir_common::{
     reason::{CLOSES, Close, REFUSALS, Refusal},
     socket::{
-        ADMITTED, COUNTED, DEAD, DOOMED, LOCAL_CLOSED, ORIGIN_SIDE, PEER_CLOSED, SOURCED, SocketTag,
+        ADMITTED, COUNTED, DEAD, DOOMED, LOCAL_CLOSED, ORIGIN_SIDE, PEER_CLOSED, SEALED, SOURCED, SocketTag,
         UNCONNECTED,
     },
     verdict::{Outcome, ZONE_DROPS},
-    zone::ZoneUsage,
+    zone::{UNATTRIBUTED, ZoneUsage},
 };
 
 use crate::{atomic, maps, sources};
@@ -140,8 +142,48 @@ pub fn settle(tag: *mut SocketTag, rx_bytes: u64, tx_bytes: u64) {
     unsafe {
         atomic::increment(&raw mut (*usage).closed[opaque(close as usize) % CLOSES]);
         if flags & ORIGIN_SIDE == 0 {
-            atomic::add(&raw mut (*usage).rx_bytes, rx_bytes);
-            atomic::add(&raw mut (*usage).tx_bytes, tx_bytes);
+            atomic::add(&raw mut (*usage).rx_bytes, rest(&raw mut (*tag).rx_counted, rx_bytes));
+            atomic::add(&raw mut (*usage).tx_bytes, rest(&raw mut (*tag).tx_counted, tx_bytes));
+        }
+    }
+}
+
+/// What is not counted yet of all that a socket carried; from now on nothing of it is.
+#[inline(always)]
+fn rest(counted: *mut u64, all: u64) -> u64 {
+    // SAFETY: the tag lives as long as its socket.
+    let before = unsafe { atomic::swap(counted, SEALED) };
+    all.saturating_sub(before)
+}
+
+/// Adds to the zone's bytes what a socket that lives has carried since the last time. Runs without the socket's lock: of two that
+/// do it at the same time, or at the socket's end, each byte is counted by one.
+///
+/// A socket that has no zone yet keeps its bytes for the one that it gets.
+#[inline(always)]
+pub fn carry(tag: *mut SocketTag, rx_bytes: u64, tx_bytes: u64) -> bool {
+    // SAFETY: the tag is readable until this program ends.
+    let (flags, slot) =
+        unsafe { (read_volatile(&raw const (*tag).flags), read_volatile(&raw const (*tag).slot)) };
+    if flags & COUNTED == 0 || flags & ORIGIN_SIDE != 0 || slot == UNATTRIBUTED {
+        return false;
+    }
+    let Some(usage) = maps::usage(slot) else { return false };
+    // SAFETY: as above; records live as long as their maps.
+    unsafe {
+        advance(&raw mut (*tag).rx_counted, rx_bytes, &raw mut (*usage).rx_bytes);
+        advance(&raw mut (*tag).tx_counted, tx_bytes, &raw mut (*usage).tx_bytes);
+    }
+    true
+}
+
+#[inline(always)]
+fn advance(counted: *mut u64, now: u64, total: *mut u64) {
+    // SAFETY: the caller's. `SEALED` is more than any number of bytes.
+    unsafe {
+        let before = atomic::load(counted);
+        if before < now && atomic::compare_exchange(counted, before, now) {
+            atomic::add(total, now - before);
         }
     }
 }
@@ -192,7 +234,7 @@ pub fn doom() -> u32 {
 
 /// A doomed socket has ended.
 #[inline(always)]
-fn spare() {
+pub fn spare() {
     if let Some(host) = maps::host() {
         // SAFETY: as above.
         unsafe { atomic::decrement(&raw mut (*host).doomed) };

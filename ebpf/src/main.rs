@@ -10,6 +10,7 @@
 
 mod atomic;
 mod books;
+mod errands;
 mod events;
 mod maps;
 mod marks;
@@ -22,8 +23,8 @@ mod xdp;
 mod zone;
 
 use aya_ebpf::{
-    macros::{cgroup_sock, cgroup_sockopt, sock_ops, xdp},
-    programs::{SockContext, SockOpsContext, SockoptContext, XdpContext},
+    macros::{cgroup_sock, cgroup_sockopt, classifier, sock_ops, xdp},
+    programs::{SockContext, SockOpsContext, SockoptContext, TcContext, XdpContext},
 };
 
 /// Answer of `sock_ops` and `sock_release`; any other would change what the kernel or other programs do.
@@ -60,6 +61,18 @@ pub fn weir_release(ctx: SockContext) -> i32 {
 #[xdp(frags)]
 pub fn weir_xdp(ctx: XdpContext) -> u32 {
     xdp::run(&ctx)
+}
+
+/// An errand of the agent's: the bytes of sockets that live.
+#[classifier]
+pub fn weir_bytes(ctx: TcContext) -> i32 {
+    errands::count_bytes(&ctx)
+}
+
+/// An errand of the agent's: a socket of another ABI version's books.
+#[classifier]
+pub fn weir_adopt(ctx: TcContext) -> i32 {
+    errands::adopt(&ctx)
 }
 
 #[cfg(target_arch = "bpf")]

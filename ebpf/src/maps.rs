@@ -95,6 +95,13 @@ pub fn host_policy() -> Option<*const HostPolicy> {
     WEIR_HOSTPOLICY.get_ptr(0)
 }
 
+/// The programs of another ABI version are attached beside these ones.
+#[inline(always)]
+pub fn is_adopting() -> bool {
+    // SAFETY: the policy lives as long as its map.
+    host_policy().is_some_and(|policy| unsafe { crate::atomic::load(&raw const (*policy).adopting) } != 0)
+}
+
 /// The key of the zone that a mark's number is for.
 #[inline(always)]
 pub fn marked_zone(number: u32) -> Option<u64> {

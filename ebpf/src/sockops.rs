@@ -9,13 +9,15 @@ use aya_ebpf::{
         BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED,
         BPF_TCP_FIN_WAIT1, bpf_sock,
     },
-    helpers::bpf_get_netns_cookie,
+    helpers::{bpf_get_netns_cookie, generated::bpf_ktime_get_boot_ns},
     programs::SockOpsContext,
 };
 use aya_log_ebpf::debug;
 use weir_common::{
     listener::{ANY_V4, ANY_V6, Address, Listener, WEBSOCKETS, is_mapped, mapped},
-    socket::{ADMITTED, COUNTED, LOCAL_CLOSED, OVER_SOURCE_CAP, PEER_CLOSED, SocketTag, UNCONNECTED},
+    socket::{
+        ADMITTED, CLAIMED, COUNTED, LOCAL_CLOSED, OVER_SOURCE_CAP, PEER_CLOSED, SocketTag, UNCONNECTED,
+    },
     zone::UNATTRIBUTED,
 };
 
@@ -50,17 +52,19 @@ fn born(ctx: &SockOpsContext) {
         books::untracked();
         return;
     };
-    // SAFETY: the tag lives as long as its socket, which is locked.
-    if unsafe { (*tag).flags } & COUNTED != 0 {
-        return;
-    }
     if !follow(ctx) {
         books::untracked();
         return;
     }
+    if !tags::claim(tag) {
+        return;
+    }
     let address = remote(ctx);
-    // SAFETY: as above.
-    unsafe { (*tag).source.address = address };
+    // SAFETY: the tag lives as long as its socket, which is locked; the helper takes nothing.
+    unsafe {
+        (*tag).source.address = address;
+        (*tag).born_boot_ns = bpf_ktime_get_boot_ns();
+    }
     let mut flags = COUNTED | sources::join(tag);
     // SAFETY: as above.
     unsafe {
@@ -68,7 +72,7 @@ fn born(ctx: &SockOpsContext) {
             flags |= OVER_SOURCE_CAP;
         }
         // For `join_zone`, which looks at it.
-        (*tag).flags = flags & OVER_SOURCE_CAP;
+        (*tag).flags = CLAIMED | flags & OVER_SOURCE_CAP;
     }
     let mut joined = UNATTRIBUTED;
     if slot != UNATTRIBUTED {
@@ -172,8 +176,14 @@ fn connecting(ctx: &SockOpsContext) {
 /// A followed socket changes its state.
 #[inline(always)]
 fn changed(ctx: &SockOpsContext) {
-    let Some(tag) = socket(ctx).and_then(tags::find) else { return };
+    let Some(sk) = socket(ctx) else { return };
     let new = ctx.arg(1);
+    let Some(tag) = tags::find(sk) else {
+        if new == BPF_TCP_CLOSE && maps::is_adopting() {
+            ended_untagged(sk);
+        }
+        return;
+    };
     if new == BPF_TCP_CLOSE {
         // SAFETY: the context is the kernel's.
         let (rx_bytes, tx_bytes) = unsafe { ((*ctx.ops).bytes_received, (*ctx.ops).bytes_acked) };
@@ -193,6 +203,15 @@ fn changed(ctx: &SockOpsContext) {
         BPF_TCP_CLOSE_WAIT => mark(tag, PEER_CLOSED),
         BPF_TCP_FIN_WAIT1 if old(ctx) == BPF_TCP_ESTABLISHED => mark(tag, LOCAL_CLOSED),
         _ => {}
+    }
+}
+
+/// A socket ends that an earlier ABI version counts, and that is not adopted yet: the adoption, which runs without the socket's lock,
+/// must find that it is too late.
+#[inline(always)]
+fn ended_untagged(sk: *mut bpf_sock) {
+    if let Some(tag) = tags::find_or_make(sk) {
+        books::settle(tag, 0, 0);
     }
 }
 

@@ -5,7 +5,10 @@ use core::{mem::MaybeUninit, ptr::write_volatile};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_TCP_CLOSE, BPF_TCP_LISTEN, bpf_sock, bpf_sockopt},
-    helpers::{bpf_get_current_uid_gid, bpf_get_netns_cookie, bpf_set_retval, bpf_tcp_sock},
+    helpers::{
+        bpf_get_current_uid_gid, bpf_get_netns_cookie, bpf_set_retval, bpf_tcp_sock,
+        generated::{bpf_get_retval, bpf_ktime_get_boot_ns},
+    },
     programs::SockoptContext,
 };
 use aya_log_ebpf::debug;
@@ -37,6 +40,10 @@ pub fn run(ctx: &SockoptContext) -> i32 {
     if unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != maps::netns_cookie() {
         return PASS;
     }
+    // SAFETY: the helper takes nothing. The programs of the ABI version that is being replaced have refused it.
+    if maps::is_adopting() && unsafe { bpf_get_retval() } < 0 {
+        return PASS;
+    }
     match decide(sockopt) {
         Ok(()) => {
             // SAFETY: -1 tells the kernel that the option is dealt with.
@@ -59,7 +66,7 @@ fn decide(sockopt: *mut bpf_sockopt) -> Result<(), Refusal> {
         return correct_source(sockopt).inspect_err(|refusal| books::refused_on_host(*refusal));
     }
     let result = request(sockopt).and_then(|(op, value)| match op {
-        Op::Probe if value == u64::from(ABI_VERSION) => Ok(None),
+        Op::Probe if value == u64::from(ABI_VERSION) || maps::is_adopting() => Ok(None),
         Op::Probe => Err(Refusal::AbiMismatch),
         Op::CorrectSource => Err(Refusal::UnknownOp),
         Op::Attribute | Op::Admit | Op::Release => {
@@ -101,7 +108,9 @@ fn request(sockopt: *mut bpf_sockopt) -> Result<(Op, u64), Refusal> {
         let Some(op) = Op::from_raw((*sockopt).optname) else { return Err(Refusal::UnknownOp) };
         let start = (*sockopt).__bindgen_anon_2.optval.cast::<u8>();
         let end = (*sockopt).__bindgen_anon_3.optval_end.cast::<u8>();
-        if (*sockopt).optlen != VALUE_LEN as i32 || start.add(VALUE_LEN) > end {
+        // -1 is what the programs have set that ran before these ones.
+        let is_dealt_with = (*sockopt).optlen == -1 && maps::is_adopting();
+        if ((*sockopt).optlen != VALUE_LEN as i32 && !is_dealt_with) || start.add(VALUE_LEN) > end {
             return Err(Refusal::BadLength);
         }
         Ok((op, core::ptr::read_unaligned(start.cast::<u64>())))
@@ -235,6 +244,9 @@ pub fn release(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
     if flags & DEAD != 0 {
         return Err(Refusal::SocketClosed);
     }
+    if flags == 0 && maps::is_adopting() {
+        return attribute(sk, zone);
+    }
     let (true, Some(tag)) = (flags & ADMITTED != 0, tag) else { return Err(Refusal::NotAdmitted) };
     if slot != zone.slot {
         return Err(Refusal::OtherZone);
@@ -266,12 +278,21 @@ fn move_to(
     zone.take_socket()?;
     let flags = if counted {
         flags | (fresh & ADMITTED)
-    } else if fresh & ORIGIN_SIDE != 0 {
-        fresh
     } else {
-        // Connected before the agent came: its source is counted from here on.
-        sources::note_remote(tag, sk);
-        fresh | sources::join(tag)
+        if !tags::claim(tag) {
+            // It is being adopted from another ABI version's books at this instant.
+            books::leave(zone.usage);
+            return Err(Refusal::NoMemory);
+        }
+        // SAFETY: the tag lives as long as its socket, which is locked; the helper takes nothing.
+        unsafe { (*tag).born_boot_ns = bpf_ktime_get_boot_ns() };
+        if fresh & ORIGIN_SIDE != 0 {
+            fresh
+        } else {
+            // Connected before the agent came: its source is counted from here on.
+            sources::note_remote(tag, sk);
+            fresh | sources::join(tag)
+        }
     };
     if flags & UNCONNECTED != 0 {
         // SAFETY: records live as long as their maps.

@@ -4,9 +4,9 @@ use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock},
     helpers::{bpf_getsockopt, bpf_setsockopt, bpf_sk_storage_get},
 };
-use weir_common::socket::SocketTag;
+use weir_common::socket::{CLAIMED, SocketTag};
 
-use crate::maps;
+use crate::{atomic, maps};
 
 const SOL_TCP: i32 = 6;
 /// `include/uapi/linux/bpf.h`; settable from `cgroup/setsockopt` since Linux 6.12.
@@ -22,6 +22,21 @@ pub fn find(sk: *mut bpf_sock) -> Option<*mut SocketTag> {
 #[inline(always)]
 pub fn find_or_make(sk: *mut bpf_sock) -> Option<*mut SocketTag> {
     get(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
+}
+
+/// Has a socket that nobody counts to itself, until its flags are written. False if somebody counts it, is about to, or if it has
+/// ended.
+#[inline(always)]
+pub fn claim(tag: *mut SocketTag) -> bool {
+    // SAFETY: the tag lives as long as its socket.
+    unsafe { atomic::compare_exchange_u32(&raw mut (*tag).flags, 0, CLAIMED) }
+}
+
+/// Takes a claim back.
+#[inline(always)]
+pub fn unclaim(tag: *mut SocketTag) {
+    // SAFETY: as above.
+    unsafe { atomic::compare_exchange_u32(&raw mut (*tag).flags, CLAIMED, 0) };
 }
 
 /// Flags and slot of a tag, or those of a socket that is not counted.

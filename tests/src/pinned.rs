@@ -1,9 +1,20 @@
 //! The kernel's counts as they lie in the pinned map: read, and falsified, without an agent.
 
-use std::mem::offset_of;
+#![expect(unsafe_code, reason = "a word of a mapped map is changed beside the kernel")]
 
-use aya::maps::{Array, Map, MapData};
-use weir_common::{names, zone::ZoneUsage};
+use std::{
+    collections::BTreeMap,
+    mem::offset_of,
+    os::fd::{AsFd as _, AsRawFd as _},
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+use aya::{
+    maps::{Array, Map, MapData},
+    programs::links::{FdLink, PinnedLink},
+};
+use memmap2::MmapOptions;
+use weir_common::{host::HostUsage, names, zone::ZoneUsage};
 
 use crate::World;
 
@@ -19,6 +30,28 @@ impl World {
     pub fn pinned(&self) -> Pinned {
         let pinned = MapData::from_pin(self.pins().join(names::MAP_ZONE_USAGE)).expect("a pinned map");
         Pinned(Map::Array(pinned).try_into().expect("an array"))
+    }
+}
+
+impl World {
+    /// Has what is pinned say that it is another ABI version's; all else goes on beside.
+    pub fn pretend_abi(&self, version: u64) {
+        let pinned = MapData::from_pin(self.pins().join(names::MAP_HOST)).expect("a pinned map");
+        let fd = pinned.fd().as_fd().as_raw_fd();
+        // SAFETY: the map is mappable, and kernel and agents change its words atomically, as is done here.
+        let memory = MmapOptions::new().len(size_of::<HostUsage>()).map_raw(fd).expect("a mapping");
+        let word = offset_of!(HostUsage, abi_version) / size_of::<u64>();
+        // SAFETY: inside of the mapping, which lives on, and aligned.
+        unsafe { &*memory.as_ptr().cast::<AtomicU64>().add(word) }.store(version, SeqCst);
+    }
+
+    /// The program that each pinned link of this world's agent runs, by its number.
+    pub fn attached(&self) -> BTreeMap<&'static str, u32> {
+        let program = |name: &'static str| {
+            let link = PinnedLink::from_pin(self.pins().join(name)).expect("a pinned link");
+            (name, FdLink::from(link).info().expect("its link").program_id())
+        };
+        names::PROGRAMS.into_iter().map(program).collect()
     }
 }
 

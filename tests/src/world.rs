@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::{
-    Agent, Conf, Process, host,
+    Agent, Conf, Process, SOON, host,
     instance::{FOLDER, Instance},
 };
 
@@ -118,6 +118,19 @@ impl World {
     pub fn agent_by_clock(&self, conf: &Conf, clock: &Path) -> Agent {
         let variable = format!("WEIR_TEST_CLOCK={}", clock.display());
         Agent::start_with(self, &self.write("weir.toml", &conf.to_string()), &variable)
+    }
+
+    /// Starts `weir agent`, and waits until it has died at this point of its start.
+    pub fn agent_dies_at(&self, conf: &Conf, point: &str) {
+        let conf = self.write("weir.toml", &conf.to_string());
+        let (fault, weir) = (format!("WEIR_FAULT={point}"), host::weir());
+        let text = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+        let args = [fault, text(&weir), "agent".to_owned(), "--config".to_owned(), text(&conf)];
+        let args = args.iter().map(String::as_str);
+        let mut dying = Process::start(self.folder(), "dying", Path::new("/usr/bin/env"), args);
+        assert!(!dying.wait(SOON).success());
+        let log = dying.log();
+        assert!(log.contains("dying, as a test wants it"), "{log}");
     }
 
     /// Starts `weir` with these arguments. `name` is for its log.

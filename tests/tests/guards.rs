@@ -1,7 +1,7 @@
 //! What an agent refuses to do, and what it does not need.
 #![forbid(unsafe_code)]
 
-use std::{net::TcpListener, net::TcpStream, path::Path};
+use std::{io::Write as _, net::TcpListener, net::TcpStream, path::Path};
 
 use weir_tests::{ADMIN, HTTP, Process, SOON, eventually, gate, host, http, sockopt, world};
 
@@ -38,6 +38,12 @@ fn two_capabilities_suffice_to_load_count_and_audit() {
         sockopt::admit(&accepted, A).expect("admitted");
         let zone = http::get(ADMIN, "admin", &format!("/api/zones/{A}")).expect("an answer").text();
         assert!(zone.contains("\"websockets\":1"), "{zone}");
+        // Bytes of a socket that lives are counted by a program of its own kind.
+        (&client).write_all(b"hello").expect("sent");
+        eventually("the bytes of a socket that lives", SOON, || {
+            let zone = http::get(ADMIN, "admin", &format!("/api/zones/{A}")).expect("an answer").text();
+            if zone.contains("\"received_bytes_total\":5,") { Ok(()) } else { Err(zone) }
+        });
         drop((client, accepted));
     });
 }

@@ -20,10 +20,6 @@ pub enum KernelError {
     )]
     Running { instance: String },
     #[error(
-        "instance `{instance}` was pinned by a weir of ABI version {found}, this one has {expected}: remove it with `weir agent --unload`, which ends its counting, and start again"
-    )]
-    AbiVersion { instance: String, found: u64, expected: u32 },
-    #[error(
         "instance `{instance}` counts the sockets of another network namespace: start the agent there, or give this one another `instance`"
     )]
     OtherNamespace { instance: String },

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -19,15 +19,20 @@ use weir_common::{ABI_VERSION, event::Event, names};
 use super::{
     KernelError,
     attach::{self, InForce},
+    errands::Runner,
     gate::GateTables,
     interfaces::{self, GateLink},
     memory::{HostMemory, HostPolicyMemory, ZoneMemory},
     pins::{Cgroup, InstanceDir, netns_cookie},
     programs::{self, ProgramRun},
+    rebuild::{self, Earlier, Ours},
     sources::SourceTable,
     sys,
     tables::{self, Tables},
 };
+
+/// The kernel programs, as the build compiled them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-ebpf"));
 
 /// What the kernel side needs to know before it is loaded.
 #[derive(Clone, Debug)]
@@ -50,12 +55,18 @@ pub struct Kernel {
     pub host: Arc<HostMemory>,
     pub policy: HostPolicyMemory,
     pub sources: Arc<SourceTable>,
+    /// Counts bytes of sockets that live; `None` where the kernel refuses it.
+    pub bytes: Option<Arc<Runner>>,
     /// The sockets' tags, for the socket list.
     pub tags: Arc<MapData>,
     pub tables: Tables,
     pub gate: GateTables,
     /// True if an earlier agent's maps, and so its counts, were taken over.
     pub adopted: bool,
+    /// The ABI version of an earlier agent whose counts were rebuilt.
+    pub rebuilt_from: Option<u64>,
+    /// What is to be rebuilt when the programs are put in force.
+    earlier: Option<Earlier>,
     pub cgroup_path: PathBuf,
     events: RingBuf<MapData>,
     logger: Option<EbpfLogger<ToTracing>>,
@@ -72,12 +83,24 @@ impl Kernel {
         let cgroup = Cgroup::open(settings.cgroup.as_deref())?;
         let netns = netns_cookie()
             .map_err(|source| KernelError::System { what: "the network namespace's cookie", source })?;
-        let earlier = HostMemory::open_pinned(&dir.map(names::MAP_HOST))?;
-        let adopted = match &earlier {
-            Some(host) => check(host, &settings, &cgroup, netns)?,
-            None => false,
+        finish_rebuild(&dir)?;
+        let found = match HostMemory::open_pinned(&dir.map(names::MAP_HOST))? {
+            Some(host) => check(&host, &settings, &cgroup, netns)?,
+            None => Found::Nothing,
         };
-        if !adopted {
+        let adopted = found == Found::Ours;
+        let mut settings = settings;
+        let (folder, earlier) = match found {
+            Found::Other(abi_version) => {
+                let earlier = Earlier::read(&dir, abi_version);
+                // It keeps the room that it has.
+                settings.max_zones = earlier.max_zones.unwrap_or(settings.max_zones);
+                settings.max_sources = earlier.max_sources.unwrap_or(settings.max_sources);
+                (dir.begin_next()?, Some(earlier))
+            }
+            _ => (dir.path().to_owned(), None),
+        };
+        if found == Found::Nothing {
             // An agent that died while it made the instance may have left some pins: nothing of them was in use.
             dir.clear()?;
             if sys::is_counted_here()
@@ -86,15 +109,26 @@ impl Kernel {
                 return Err(KernelError::OtherInstance { instance: settings.instance });
             }
         }
-        let mut object = load(&dir, &settings, netns)?;
+        let mut object = load(&folder, &settings, netns)?;
         let zones = Arc::new(ZoneMemory::new(&object)?);
         let host = Arc::new(HostMemory::new(&object)?);
         let policy = HostPolicyMemory::new(&object)?;
-        let tables = Tables::new(&mut object)?;
+        let mut tables = Tables::new(&mut object)?;
+        if let Some(earlier) = &earlier {
+            earlier.seed(&zones, &mut tables)?;
+        }
         let gate = GateTables::new(&mut object)?;
         let sources = Arc::new(SourceTable::new(&mut object)?);
         let tags = Arc::new(tables::take_tags(&mut object)?);
         programs::load(&mut object)?;
+        let bytes = match Runner::of_bytes(&mut object) {
+            Ok(bytes) => Some(Arc::new(bytes)),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::warn!("bytes are counted when sockets end, not while they live: {error:#}");
+                None
+            }
+        };
         let stats = if settings.program_stats { programs::count_runs() } else { None };
         let events = take_ring(&mut object, names::MAP_EVENTS)?;
         let logger = settings.log.then(|| EbpfLogger::init_with_logger(&mut object, ToTracing)).transpose();
@@ -111,10 +145,13 @@ impl Kernel {
             host,
             policy,
             sources,
+            bytes,
             tags,
             tables,
             gate,
             adopted,
+            rebuilt_from: None,
+            earlier,
             cgroup_path,
             events,
             logger,
@@ -127,7 +164,22 @@ impl Kernel {
 
     /// Attaches the programs, or puts them in place of the running ones (no moment is without).
     pub fn put_in_force(&mut self) -> Result<Vec<(&'static str, InForce)>, KernelError> {
-        let result = attach::all(&self.object, &self.cgroup, &self.dir)?;
+        if let Some(earlier) = self.earlier.take() {
+            let ours = Ours {
+                object: &mut self.object,
+                cgroup: &self.cgroup,
+                dir: &self.dir,
+                zones: &self.zones,
+                host: &self.host,
+                policy: &self.policy,
+            };
+            let result = rebuild::switch(ours, &earlier, ABI_VERSION)?;
+            self.rebuilt_from = Some(earlier.abi_version);
+            return Ok(result);
+        }
+        let result = attach::all(&self.object, &self.cgroup, self.dir.path())?;
+        // An agent that died behind a rebuild has left it.
+        self.policy.set_adopting(false);
         self.host.seal(ABI_VERSION);
         Ok(result)
     }
@@ -188,23 +240,42 @@ pub(super) fn ready(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register(fd) }.map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// True if the instance can be adopted, false if its making was interrupted.
-fn check(host: &HostMemory, settings: &Settings, cgroup: &Cgroup, netns: u64) -> Result<bool, KernelError> {
+/// What is pinned already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// Or what was left when the making of an instance was interrupted.
+    Nothing,
+    /// To be adopted.
+    Ours,
+    /// Of this ABI version, whose counts are to be rebuilt.
+    Other(u64),
+}
+
+/// Finishes what an agent began that died while it rebuilt the counts: to the end if they are whole, else back.
+fn finish_rebuild(dir: &InstanceDir) -> Result<(), KernelError> {
+    let next = HostMemory::open_pinned(&dir.next().join(names::MAP_HOST))?;
+    if next.is_some_and(|host| host.abi_version() == u64::from(ABI_VERSION)) {
+        dir.take_next()
+    } else {
+        dir.drop_next()
+    }
+}
+
+/// Whether the instance can be adopted, or rebuilt.
+fn check(host: &HostMemory, settings: &Settings, cgroup: &Cgroup, netns: u64) -> Result<Found, KernelError> {
     let instance = settings.instance.clone();
     match host.abi_version() {
-        0 => Ok(false),
-        found if found != u64::from(ABI_VERSION) => {
-            Err(KernelError::AbiVersion { instance, found, expected: ABI_VERSION })
-        }
+        0 => Ok(Found::Nothing),
         _ if host.netns_cookie() != netns => Err(KernelError::OtherNamespace { instance }),
         _ if host.cgroup_id() != cgroup.id => {
             Err(KernelError::OtherCgroup { instance, path: cgroup.path.clone() })
         }
-        _ => Ok(true),
+        found if found == u64::from(ABI_VERSION) => Ok(Found::Ours),
+        found => Ok(Found::Other(found)),
     }
 }
 
-fn load(dir: &InstanceDir, settings: &Settings, netns: u64) -> Result<Ebpf, KernelError> {
+fn load(folder: &Path, settings: &Settings, netns: u64) -> Result<Ebpf, KernelError> {
     let log_level: u8 = if settings.log { aya_log::Level::Debug as u8 } else { 0 };
     let slots = settings.max_zones + 1;
     let mut loader = EbpfLoader::new();
@@ -217,11 +288,9 @@ fn load(dir: &InstanceDir, settings: &Settings, netns: u64) -> Result<Ebpf, Kern
         .map_max_entries(names::MAP_MARKS, settings.max_zones)
         .map_max_entries(names::MAP_SOURCES, settings.max_sources);
     for name in names::PINNED_MAPS {
-        loader.map_pin_path(name, dir.map(name));
+        loader.map_pin_path(name, folder.join(name));
     }
-    loader
-        .load(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-ebpf")))
-        .map_err(|source| KernelError::Load(Box::new(source)))
+    loader.load(OBJECT).map_err(|source| KernelError::Load(Box::new(source)))
 }
 
 fn take_ring(object: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelError> {
@@ -242,4 +311,59 @@ impl log::Log for ToTracing {
     }
 
     fn flush(&self) {}
+}
+
+/// The object parses without a kernel: what is in it, and nothing else.
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use aya_obj::{Object, ProgramSection};
+
+    use super::*;
+
+    fn object() -> Object {
+        Object::parse(OBJECT).expect("an object that aya can read")
+    }
+
+    #[test]
+    fn the_object_has_every_program_of_its_kind_and_no_other() {
+        let object = object();
+        let kind = |section: &ProgramSection| match section {
+            ProgramSection::SockOps => "sock_ops",
+            ProgramSection::CgroupSockopt { .. } => "cgroup/sockopt",
+            ProgramSection::CgroupSock { .. } => "cgroup/sock",
+            ProgramSection::Xdp { frags: true, .. } => "xdp.frags",
+            ProgramSection::SchedClassifier => "classifier",
+            _ => "another",
+        };
+        let found: BTreeSet<(&str, &str)> =
+            object.programs.iter().map(|(name, program)| (name.as_str(), kind(&program.section))).collect();
+        let expected = BTreeSet::from([
+            (names::PROG_SOCK_OPS, "sock_ops"),
+            (names::PROG_SETSOCKOPT, "cgroup/sockopt"),
+            (names::PROG_SET_MARK, "cgroup/sockopt"),
+            (names::PROG_RELEASE, "cgroup/sock"),
+            (names::PROG_XDP, "xdp.frags"),
+            (names::PROG_BYTES, "classifier"),
+            (names::PROG_ADOPT, "classifier"),
+        ]);
+        assert_eq!(found, expected);
+        assert_eq!(object.license.to_str(), Ok("Dual MIT/GPL"), "helpers are lent to such only");
+        assert!(object.btf.is_some(), "maps are described by it");
+        assert!(names::PROGRAMS.iter().all(|name| found.iter().any(|(program, _)| program == name)));
+    }
+
+    #[test]
+    fn the_object_has_every_map_that_is_pinned_and_no_memory_of_its_own_that_changes() {
+        let object = object();
+        let found: BTreeSet<&str> = object.maps.keys().map(String::as_str).collect();
+        let pinned = BTreeSet::from(names::PINNED_MAPS);
+        assert_eq!(pinned.difference(&found).collect::<Vec<_>>(), Vec::<&&str>::new(), "missing");
+        // Read-only globals, and the log's.
+        let others: Vec<_> =
+            found.difference(&pinned).filter(|name| !name.starts_with("AYA_LOG")).copied().collect();
+        assert_eq!(others, [".rodata"], "what is neither pinned nor constant would not outlive the agent");
+        assert!(found.iter().all(|name| name.len() <= 15), "the kernel cuts longer names");
+    }
 }

@@ -35,7 +35,12 @@ pub(super) struct Records {
 }
 
 impl Records {
-    fn new(fd: impl AsFd, name: &'static str, record_size: usize, len: u32) -> Result<Self, KernelError> {
+    pub(super) fn new(
+        fd: impl AsFd,
+        name: &'static str,
+        record_size: usize,
+        len: u32,
+    ) -> Result<Self, KernelError> {
         let page =
             nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096) as usize;
         let bytes = (record_size * len as usize).next_multiple_of(page);
@@ -67,7 +72,7 @@ impl Records {
         unsafe { &*self.memory.as_mut_ptr().cast::<AtomicU64>().add(word) }
     }
 
-    fn get(&self, index: u32, offset: usize) -> u64 {
+    pub(super) fn get(&self, index: u32, offset: usize) -> u64 {
         self.word(index, offset).load(Relaxed)
     }
 }
@@ -89,6 +94,11 @@ impl ZoneMemory {
     /// Number of slots, slot 0 included.
     pub fn slots(&self) -> u32 {
         self.usage.len.min(self.policy.len)
+    }
+
+    /// The key of the zone that has a slot; 0 if none.
+    pub fn key(&self, slot: u32) -> u64 {
+        self.policy.get(slot, offset_of!(ZonePolicy, key))
     }
 
     pub fn policy(&self, slot: u32) -> ZonePolicy {
@@ -228,6 +238,11 @@ impl HostPolicyMemory {
         set(offset_of!(HostPolicy, mark_mask), policy.mark_mask);
         set(offset_of!(HostPolicy, mark_base), policy.mark_base);
         set(offset_of!(HostPolicy, agent_uid), policy.agent_uid);
+    }
+
+    /// Whether programs of another ABI version are attached beside this one's.
+    pub fn set_adopting(&self, adopting: bool) {
+        self.0.word(0, offset_of!(HostPolicy, adopting)).store(adopting.into(), SeqCst);
     }
 }
 

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "map memory and system calls that no library offers")]
 
 mod attach;
+mod errands;
 mod error;
 mod gate;
 mod interfaces;
@@ -14,12 +15,14 @@ mod load;
 mod memory;
 mod pins;
 mod programs;
+mod rebuild;
 mod sock_destroy;
 mod sock_diag;
 mod sources;
 mod sys;
 mod tables;
 
+pub use errands::{Batch, Runner};
 pub use error::KernelError;
 pub use gate::{GateTables, PrefixTable};
 pub use interfaces::GateLink;
@@ -30,7 +33,7 @@ pub use pins::cgroup2_mount;
 pub use pins::unload;
 pub use programs::ProgramRun;
 pub use sock_destroy::{SocketId, can_destroy, destroy_sockets};
-pub use sock_diag::{SocketSeen, list_sockets};
+pub use sock_diag::{SocketHolds, SocketSeen, list_holdings, list_sockets};
 pub use sources::{SourceTable, correct_source};
 pub use sys::{XdpMode, rcu_grace_period};
 pub use tables::{MapFill, Tables, listener_key};

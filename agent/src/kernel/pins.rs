@@ -2,7 +2,10 @@
 
 use std::{
     fs, io,
-    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -15,9 +18,11 @@ use nix::{
 };
 use weir_common::names;
 
-use super::KernelError;
+use super::{KernelError, sys};
 
 const ROOT: &str = "/sys/fs/bpf";
+/// Folder of pins that are to take the place of another ABI version's.
+const NEXT: &str = "next";
 /// How names of pins begin that hold a gate on an interface.
 pub(super) const XDP_PIN: &str = "xdp_";
 
@@ -53,6 +58,7 @@ impl InstanceDir {
         let links = names::PROGRAMS.iter().map(|name| self.link(name));
         let gates = self.xdp_pins().map_err(pin("read", &self.path))?;
         let maps = names::PINNED_MAPS.iter().map(|name| self.map(name));
+        self.drop_next()?;
         for pinned in gates.into_iter().chain(links).chain(maps) {
             match fs::remove_file(&pinned) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -76,6 +82,78 @@ impl InstanceDir {
         Ok(pins)
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the pins wait that are to take the place of another ABI version's.
+    pub fn next(&self) -> PathBuf {
+        self.path.join(NEXT)
+    }
+
+    /// Makes that folder.
+    pub fn begin_next(&self) -> Result<PathBuf, KernelError> {
+        self.drop_next()?;
+        let next = self.next();
+        fs::create_dir(&next).map_err(pin("make", &next))?;
+        Ok(next)
+    }
+
+    /// Removes that folder with all that is pinned there, if there is one: its programs are detached.
+    pub fn drop_next(&self) -> Result<(), KernelError> {
+        let next = self.next();
+        let drop = || -> io::Result<()> {
+            // Links first: no program may run on maps that are half gone.
+            for name in names::PROGRAMS.into_iter().chain(names::PINNED_MAPS) {
+                remove(&next.join(name))?;
+            }
+            for entry in fs::read_dir(&next)? {
+                remove(&entry?.path())?;
+            }
+            fs::remove_dir(&next)
+        };
+        match drop() {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin("remove", &next)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything in that folder takes the place of what is pinned beside it; what has no successor goes. Gates stay: they get this
+    /// version's program when they are adopted. Called again after an interruption, it does what is left.
+    pub fn take_next(&self) -> Result<(), KernelError> {
+        let next = self.next();
+        let take = || -> io::Result<()> {
+            for entry in fs::read_dir(&self.path)? {
+                let entry = entry?;
+                let (name, path) = (entry.file_name(), entry.path());
+                let is_ours = |known: &&str| name.as_encoded_bytes() == known.as_bytes();
+                let stays = names::PROGRAMS.iter().chain(&names::PINNED_MAPS).any(is_ours)
+                    || name.as_encoded_bytes().starts_with(XDP_PIN.as_bytes())
+                    || name.as_encoded_bytes() == NEXT.as_bytes();
+                if !stays {
+                    detach(&path)?;
+                    remove(&path)?;
+                }
+            }
+            // All of the other version's programs end before any of its maps goes.
+            let waiting = |names: &[&'static str]| -> Vec<&'static str> {
+                names.iter().copied().filter(|name| next.join(name).exists()).collect()
+            };
+            let programs = waiting(&names::PROGRAMS);
+            for name in &programs {
+                detach(&self.link(name))?;
+            }
+            let maps = waiting(&names::PINNED_MAPS);
+            let host_last = maps.iter().filter(|name| **name != names::MAP_HOST);
+            let host = maps.iter().filter(|name| **name == names::MAP_HOST);
+            for name in programs.iter().chain(host_last).chain(host) {
+                fs::rename(next.join(name), self.path.join(name))?;
+            }
+            fs::remove_dir(&next)
+        };
+        take().map_err(pin("put in place", &next))
+    }
+
     /// Where a map is pinned.
     pub fn map(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -91,6 +169,25 @@ impl Drop for InstanceDir {
     /// An agent that was refused leaves no empty folder behind. One that holds pins cannot be removed.
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.path);
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Detaches a pinned link's program, if it is one and is there.
+fn detach(path: &Path) -> io::Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    match sys::detach_link(sys::get_pinned(path)?.as_fd()) {
+        // No link; or one whose cgroup is gone.
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aya::{
@@ -26,7 +26,10 @@ pub struct ProgramRun {
 pub(super) fn load(object: &mut Ebpf) -> Result<(), KernelError> {
     for name in names::PROGRAMS {
         let program = object.program_mut(name).ok_or(KernelError::Missing { kind: "program", name })?;
+        let began = Instant::now();
         load_one(program).map_err(|source| KernelError::Program { name, source: Box::new(source) })?;
+        let instructions = program.info().ok().and_then(|info| info.verified_instruction_count());
+        tracing::debug!(program = name, instructions, took = ?began.elapsed(), "verified");
     }
     Ok(())
 }

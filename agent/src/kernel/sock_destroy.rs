@@ -9,7 +9,10 @@ use std::{
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
-use weir_common::listener::{Address, ListenerKey, mapped};
+use weir_common::{
+    errand::{Errand, TUPLE_V4, TUPLE_V6},
+    listener::{Address, ListenerKey, is_mapped, mapped},
+};
 
 use super::sock_diag::{NLMSG_HEADER, open, send, u16_at, u32_at};
 
@@ -41,6 +44,35 @@ impl SocketId {
         } else {
             [word(0), word(1), word(2), word(3)]
         }
+    }
+
+    /// An errand to it.
+    pub fn errand(&self) -> Errand {
+        let word = |at: usize| u32_at(&self.id, at);
+        let (local, remote) = (4, 20);
+        // Source port (this host's) before the peer's in the list; the other way round in a packet that comes from the peer.
+        let ports = u32::from_ne_bytes([self.id[2], self.id[3], self.id[0], self.id[1]]);
+        let words = |at: usize| [word(at), word(at + 4), word(at + 8), word(at + 12)];
+        let v4 = if i32::from(self.family) == libc::AF_INET {
+            Some((word(remote), word(local)))
+        } else {
+            // The kernel finds sockets of a dual-stack listener by their IPv4 addresses.
+            is_mapped(&words(remote)).then(|| (word(remote + 12), word(local + 12)))
+        };
+        let mut tuple = [0; 9];
+        let tuple_len = match v4 {
+            Some((remote, local)) => {
+                tuple[..3].copy_from_slice(&[remote, local, ports]);
+                TUPLE_V4
+            }
+            None => {
+                tuple[..4].copy_from_slice(&words(remote));
+                tuple[4..8].copy_from_slice(&words(local));
+                tuple[8] = ports;
+                TUPLE_V6
+            }
+        };
+        Errand { tuple, tuple_len, ..Errand::default() }
     }
 
     /// One that no socket has: its cookie is 0.
@@ -135,6 +167,35 @@ fn answer(netlink: &OwnedFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_errands_tuple_is_of_a_packet_from_the_peer() {
+        let mut body = [0; 4 + ID];
+        body[0] = libc::AF_INET as u8;
+        body[4..8].copy_from_slice(&[0x1f, 0x90, 0xc3, 0x50]);
+        body[8..12].copy_from_slice(&[192, 0, 2, 1]);
+        body[24..28].copy_from_slice(&[198, 51, 100, 7]);
+        let bytes = |errand: &Errand, len: usize| -> Vec<u8> {
+            errand.tuple.iter().flat_map(|word| word.to_ne_bytes()).take(len).collect()
+        };
+        let v4 = SocketId::of_message(&body).unwrap().errand();
+        let expected = [198, 51, 100, 7, 192, 0, 2, 1, 0xc3, 0x50, 0x1f, 0x90];
+        assert_eq!((v4.tuple_len, bytes(&v4, 12)), (12, expected.to_vec()));
+
+        body[0] = libc::AF_INET6 as u8;
+        for at in [8, 24] {
+            let v4: [u8; 4] = body[at..at + 4].try_into().unwrap();
+            body[at..at + 16]
+                .copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]);
+        }
+        let mapped = SocketId::of_message(&body).unwrap().errand();
+        assert_eq!((mapped.tuple_len, bytes(&mapped, 12)), (12, expected.to_vec()));
+
+        body[24] = 0x20;
+        let v6 = SocketId::of_message(&body).unwrap().errand();
+        let expected = [&body[24..40], &body[8..24], &[0xc3, 0x50, 0x1f, 0x90]].concat();
+        assert_eq!((v6.tuple_len, bytes(&v6, 36)), (36, expected));
+    }
 
     #[test]
     fn the_peers_address_is_read_in_either_family() {

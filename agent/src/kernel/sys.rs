@@ -19,10 +19,12 @@ use weir_common::{
 
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// `enum bpf_attach_type`, those that weir has programs for.
 #[derive(Clone, Copy)]
@@ -172,6 +174,41 @@ pub fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
         old_prog_fd: 0,
     };
     bpf(BPF_LINK_UPDATE, &attr).map(drop)
+}
+
+/// Takes a link's program out of force, at once: to close the link's last descriptor does it a little later. Linux 5.9.
+pub fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(BPF_LINK_DETACH, &(link.as_raw_fd() as u32)).map(drop)
+}
+
+/// Runs a classifier once, on a packet of these bytes, in the calling thread's network namespace. Returns what it returned.
+/// Linux 4.12.
+pub fn run_once(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<u32> {
+    /// `union bpf_attr`, its `test` part.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Test {
+        prog_fd: u32,
+        retval: u32,
+        data_size_in: u32,
+        data_size_out: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+        ctx: [u64; 3],
+    }
+    let mut test = Test {
+        prog_fd: program.as_raw_fd() as u32,
+        data_size_in: packet.len() as u32,
+        data_in: packet.as_ptr() as u64,
+        repeat: 1,
+        ..Test::default()
+    };
+    // SAFETY: `test` is initialised, live and of the stated size, as is the packet, which is only read; the kernel writes `retval` and
+    // `duration`.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut test, size_of::<Test>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(test.retval) }
 }
 
 /// Copies the rows of a map's next buckets. `from` is where the last call ended, `to` becomes where this one did. Returns how many

@@ -101,7 +101,7 @@ mod tests {
     fn seen(remote: &str, tag: Option<SocketTag>) -> SocketSeen {
         let local = listener_key(&"192.0.2.1:443".parse::<SocketAddr>().unwrap());
         let remote = listener_key(&format!("{remote}:50000").parse::<SocketAddr>().unwrap());
-        SocketSeen { local, state: 1, tag, id: SocketId::of(local, remote) }
+        SocketSeen { local, state: 1, tag, id: SocketId::of(local, remote), holds: None }
     }
 
     fn tag(slot: u32, flags: u32) -> Option<SocketTag> {
@@ -110,6 +110,9 @@ mod tests {
             flags,
             source: SourceKey { address: [0; 4], prefix_len: 0 },
             source_ordinal: 0,
+            rx_counted: 0,
+            tx_counted: 0,
+            born_boot_ns: 0,
         })
     }
 

@@ -8,7 +8,6 @@
 mod asked;
 mod denials;
 mod deny;
-mod fault;
 mod kill;
 mod peer;
 pub mod socket;
@@ -37,6 +36,7 @@ pub use wire::{ActRecord, ActReply, ActRequest, ActsReply, DeniedRecord, DeniedR
 
 use self::{asked::Target, denials::Undone};
 use crate::{
+    fault,
     gate::ListError,
     kernel::{KernelError, at_least_zero},
     ledger::LedgerError,

@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use weir_agent::{ActRequest, ReportReply};
+use weir_agent::{ActRequest, HeldReply, ReportReply, ZoneRecord};
 
 use super::{Agent, cases, records, runtime, seconds};
 use crate::{
     table::{Align, Table},
-    text::{Line, Style},
+    text::{Line, Style, plural},
 };
 
-/// Block a zone on this host for a time, and let it in again.
+/// Look at a zone on this host, block it for a time, and let it in again.
 ///
 /// Nothing new is attributed or admitted to a blocked zone; its clients are answered 403. Established WebSockets stay: `weir
 /// kill --zone` ends them. The block ends by itself, whether or not an agent runs.
@@ -24,12 +24,19 @@ pub struct ZoneArgs {
 
 const EXAMPLES: &str = "\
 Examples:
+  weir zone show shop.example
   weir zone block shop.example --for 1h --reason \"credentials leaked, owner asked for it\"
   weir zone unblock shop.example --reason \"new credentials are out\"
   weir zone report shop.example";
 
 #[derive(Subcommand)]
 enum ZoneCommand {
+    /// A zone's numbers, and what its sockets held at the last audit.
+    Show {
+        zone: String,
+        #[command(flatten)]
+        agent: Agent,
+    },
     /// Block a zone.
     Block {
         zone: String,
@@ -61,6 +68,7 @@ enum ZoneCommand {
 
 pub fn run(args: ZoneArgs) -> anyhow::Result<ExitCode> {
     let (agent, request) = match args.command {
+        ZoneCommand::Show { zone, agent } => return show(&agent, &zone),
         ZoneCommand::Block { zone, for_seconds, reason, agent } => {
             (agent, ActRequest::ZoneBlock { zone, for_seconds, reason })
         }
@@ -101,4 +109,92 @@ fn report(reply: &ReportReply) -> Vec<Line> {
     }
     lines.extend(table.lines());
     lines
+}
+
+fn show(agent: &Agent, zone: &str) -> anyhow::Result<ExitCode> {
+    let client = agent.client()?;
+    let record: ZoneRecord = runtime()?.block_on(client.get(&format!("/api/zones/{zone}")))?;
+    agent.tell(&record, || lines(&record))
+}
+
+fn lines(record: &ZoneRecord) -> Vec<Line> {
+    let mut lines = vec![
+        Line::new(Style::Strong, record.zone.clone())
+            .and(Style::Faint, format!(" (plan {}, {})", record.plan, record.state)),
+        fact(
+            "live",
+            format!(
+                "{}, {}; recently up to {}, guideline {}, abuse cap {}",
+                plural(record.websockets, "WebSocket"),
+                plural(record.sockets, "socket"),
+                record.websockets_peak_recent,
+                record.guideline,
+                record.abuse_cap
+            ),
+        ),
+        fact("ever", format!("{} admitted, {} refused", record.admitted_total, record.refused_total)),
+        fact("bytes", format!("{} received, {} sent", record.received_bytes_total, record.sent_bytes_total)),
+    ];
+    match &record.held {
+        Some(held) => lines.extend(held_lines(held)),
+        None => lines.push(Line::new(Style::Faint, "no sockets at the last audit")),
+    }
+    lines
+}
+
+fn held_lines(held: &HeldReply) -> [Line; 5] {
+    let milliseconds =
+        |rtt: Option<f64>| rtt.map_or_else(|| "?".to_owned(), |rtt| format!("{:.1} ms", rtt * 1000.0));
+    [
+        Line::new(Style::Faint, format!("at the last audit, of {}:", plural(held.sockets, "socket"))),
+        fact("memory", format!("{} bytes of the kernel's", held.memory_bytes)),
+        fact(
+            "queues",
+            format!(
+                "{} bytes not read by the server, {} not acknowledged by clients",
+                held.receive_queue_bytes, held.send_queue_bytes
+            ),
+        ),
+        fact(
+            "network",
+            format!(
+                "round trip {} (median), {} (95 of 100 below); {} sent again",
+                milliseconds(held.rtt_median_seconds),
+                milliseconds(held.rtt_p95_seconds),
+                plural(held.retransmits, "segment")
+            ),
+        ),
+        fact("oldest", format!("{} s", held.oldest_seconds.round())),
+    ]
+}
+
+fn fact(name: &str, value: String) -> Line {
+    Line::new(Style::Faint, format!("  {name:<8}")).and(Style::Plain, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{text::to_text, zone_cells::tests::zone};
+
+    #[test]
+    fn what_a_zones_sockets_hold_is_told_in_words() {
+        let mut record = zone("shop.example", 7, 1);
+        let text = |record: &ZoneRecord| to_text(&lines(record), false);
+        assert!(text(&record).contains("no sockets at the last audit"));
+        record.held = Some(HeldReply {
+            sockets: 7,
+            memory_bytes: 4096,
+            receive_queue_bytes: 1,
+            send_queue_bytes: 2,
+            retransmits: 1,
+            oldest_seconds: 61.4,
+            rtt_median_seconds: Some(0.0123),
+            rtt_p95_seconds: None,
+        });
+        let told = text(&record);
+        for part in ["of 7 sockets", "4096 bytes", "12.3 ms (median), ?", "1 segment sent again", "61 s"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
 }
