@@ -60,6 +60,7 @@ async fn no_address_of_a_client_is_in_the_log_of_the_process() {
         .zone("ws.test", mirror().await)
         .setting("header_timeout = \"50ms\"\ntls_handshake_timeout = \"50ms\"\ndrain_timeout = \"1ms\"")
         .setting("close_spread = \"10ms\"");
+    setup.write("a.test.pem.ocsp", "garbage");
     let proxy = setup.start();
     let requests = [
         "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n".to_owned(),
@@ -104,4 +105,5 @@ async fn no_address_of_a_client_is_in_the_log_of_the_process() {
     let log = String::from_utf8(captured.0.lock().expect("nobody panicked").clone()).expect("text");
     assert!(log.contains("an origin failed a request") && log.contains("stopped"), "{log}");
     assert!(!log.contains(CLIENT), "{log}");
+    assert!(log.contains("a.test.pem.ocsp is not stapled"), "an operator has to hear of it: {log}");
 }

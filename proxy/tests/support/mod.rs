@@ -8,6 +8,7 @@ pub mod http2;
 pub mod mmdb;
 pub mod origin;
 pub mod raw;
+pub mod secure;
 
 use std::{
     collections::BTreeSet,

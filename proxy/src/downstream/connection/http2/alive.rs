@@ -64,7 +64,8 @@ mod tests {
     async fn a_silent_client_is_asked_and_given_up_if_it_stays_silent() {
         let (begun, asked) = (Instant::now(), Cell::new(None));
         let mut alive = Alive::new(INTERVAL);
-        poll_fn(|cx| alive.poll(0, || asked.set(Some(begun.elapsed())), cx)).await;
+        let given_up = poll_fn(|cx| alive.poll(0, || asked.set(Some(begun.elapsed())), cx));
+        tokio::time::timeout(INTERVAL * 10, given_up).await.expect("it is given up");
         let asked = asked.get().expect("asked");
         assert!(asked >= INTERVAL && asked < INTERVAL + PATIENCE, "{asked:?}");
         assert!(begun.elapsed() >= INTERVAL + PATIENCE, "{:?}", begun.elapsed());
