@@ -28,18 +28,30 @@ pub struct Conf {
 pub struct ZoneConf {
     name: String,
     plan: String,
-    origin: SocketAddr,
+    origins: Vec<SocketAddr>,
     tls: Option<(String, String)>,
     lines: Vec<String>,
 }
 
 impl ZoneConf {
     pub fn new(name: &str, plan: &str) -> Self {
-        Self { name: name.to_owned(), plan: plan.to_owned(), origin: ORIGIN, tls: None, lines: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            plan: plan.to_owned(),
+            origins: vec![ORIGIN],
+            tls: None,
+            lines: Vec::new(),
+        }
     }
 
     pub fn origin(mut self, origin: SocketAddr) -> Self {
-        self.origin = origin;
+        self.origins = vec![origin];
+        self
+    }
+
+    /// One more origin.
+    pub fn also(mut self, origin: SocketAddr) -> Self {
+        self.origins.push(origin);
         self
     }
 
@@ -172,8 +184,10 @@ impl Display for Conf {
         self.sections.iter().try_for_each(|section| writeln!(f, "\n{section}"))?;
         writeln!(f, "\n[policy]")?;
         self.policy.iter().try_for_each(|line| writeln!(f, "{line}"))?;
-        for ZoneConf { name, plan, origin, tls, lines } in &self.zones {
-            write!(f, "\n[[zones]]\nname = \"{name}\"\nplan = \"{plan}\"\norigin = \"ws://{origin}\"\n")?;
+        for ZoneConf { name, plan, origins, tls, lines } in &self.zones {
+            let origins: Vec<_> = origins.iter().map(|origin| format!("\"ws://{origin}\"")).collect();
+            let origins = origins.join(", ");
+            write!(f, "\n[[zones]]\nname = \"{name}\"\nplan = \"{plan}\"\norigins = [{origins}]\n")?;
             if let Some((cert, key)) = tls {
                 writeln!(f, "tls = {{ cert = \"{cert}\", key = \"{key}\" }}")?;
             }

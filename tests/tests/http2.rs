@@ -176,6 +176,39 @@ fn each_stream_is_a_websocket_and_the_cap_is_exact() {
 }
 
 #[test]
+fn a_place_that_a_refusing_origin_took_is_given_back_before_the_next_is_tried() {
+    world(|world| {
+        let authority = tls::certify(world, ZONE);
+        let mut nobody = ORIGIN;
+        nobody.set_port(ORIGIN.port() + 50);
+        let zone = ZoneConf::new(ZONE, "p").origin(nobody).also(ORIGIN);
+        let zone = zone.tls(&format!("{ZONE}.pem"), &format!("{ZONE}.key"));
+        // Never left out, so that half of all begin with the one that refuses.
+        let conf = world.conf().https(&[HTTPS]).proxy("origin_max_fails = 0").plan("p", 10, CAP);
+        let conf = conf.with_zone(zone);
+        let agent = world.agent(&conf);
+        let _proxy = world.proxy(&conf, HTTP);
+        agent.await_empty();
+        origin::serve(world, ORIGIN, Manner::Echo);
+        let (client, mut open) = world.block_on(async {
+            let client = Client::new(&authority).await;
+            let open = client.open_all(CAP).await;
+            for _ in 0..4 {
+                assert_eq!(client.open().await.err(), Some(503));
+            }
+            (client, open)
+        });
+        agent.await_live(ZONE, 1 + CAP, CAP);
+        assert_eq!(agent.zone(ZONE).websockets_peak, CAP);
+        world.block_on(async { open[0].echo(Bytes::from_static(b"hello")).await });
+        client.connection.abort();
+        agent.await_empty();
+        drop((client, open));
+        agent.assert_never_drifted();
+    });
+}
+
+#[test]
 fn streams_of_several_connections_race_for_the_cap() {
     world(|world| {
         let Setting { agent, proxy: _proxy, authority } = setting(world, CAP);
