@@ -23,7 +23,7 @@ use crate::{
     downstream::{
         pace::Limits,
         proxy_protocol::{self, HeaderError},
-        stream::{ClientStream, Transport},
+        stream::{NamedStream, Transport},
         tls::{self, Accepted},
     },
     firewall::facts::TlsFacts,
@@ -66,7 +66,7 @@ pub(crate) async fn run(
     let accepted = Instant::now();
     // A socket that is gone has no address any more, and soon no connection.
     let Ok(local_address) = stream.local_addr() else { return };
-    let mut stream = ClientStream::new(stream);
+    let mut stream = NamedStream::new(stream);
     let books = Books::new(shared.accounts.clone(), shared.counters.clone(), stream.descriptor());
     let peer_end = stream.peer();
     let socket_address = peer;
@@ -133,7 +133,7 @@ pub(crate) async fn run(
 }
 
 /// Whether a client in cleartext begins with HTTP/2. `None` if it does not begin in time.
-async fn speaks_http2(stream: &ClientStream, shared: &Shared) -> Option<bool> {
+async fn speaks_http2(stream: &NamedStream, shared: &Shared) -> Option<bool> {
     let (h2c, limit) = {
         let settings = &shared.routes.load().settings;
         (settings.h2c, settings.timeouts.header)
@@ -157,7 +157,7 @@ async fn speaks_http2(stream: &ClientStream, shared: &Shared) -> Option<bool> {
 
 /// The client's address and the one that it came to: those of a PROXY protocol header where one is due, else the socket's.
 async fn ends(
-    stream: &mut ClientStream,
+    stream: &mut NamedStream,
     peer: SocketAddr,
     local: SocketAddr,
     shared: &Shared,

@@ -18,9 +18,6 @@ use tokio_rustls::{client, server};
 
 pub(crate) use socket::{Failure, Peer, Socket};
 
-/// On the client's side.
-pub(crate) type ClientStream = NamedStream;
-
 /// What a tunnel needs of either side.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Makes the coming close an abort: the peer gets a RST, and bytes that were not sent yet are dropped.

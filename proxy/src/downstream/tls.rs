@@ -27,7 +27,7 @@ use weir_config::TlsVersion;
 
 use crate::{
     accounting::books::{Books, Turned},
-    downstream::{certificates::provider, stream::ClientStream},
+    downstream::{certificates::provider, stream::NamedStream},
     request::reason::Reason,
     server::{
         Shared,
@@ -98,7 +98,7 @@ fn speaking(config: Arc<ServerConfig>, http2: bool) -> Arc<ServerConfig> {
 }
 
 /// What the client has chosen.
-pub(crate) fn is_http2(stream: &TlsStream<ClientStream>) -> bool {
+pub(crate) fn is_http2(stream: &TlsStream<NamedStream>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(HTTP_2)
 }
 
@@ -120,7 +120,7 @@ impl ResolvesServerCert for BySni {
 
 /// A client that has done its handshake.
 pub(crate) struct Accepted {
-    pub stream: TlsStream<ClientStream>,
+    pub stream: TlsStream<NamedStream>,
     /// The zone of the name that it asked for.
     pub route: Option<Arc<Route>>,
 }
@@ -128,7 +128,7 @@ pub(crate) struct Accepted {
 /// Attributes the socket to the zone of the ClientHello and does the handshake. The time for it is the host's until the zone
 /// is known, and the zone's, from the accept, from there on.
 pub(crate) async fn accept(
-    client: ClientStream,
+    client: NamedStream,
     books: &Books,
     shared: &Shared,
 ) -> Result<Accepted, HandshakeError> {
@@ -165,7 +165,7 @@ pub(crate) async fn accept(
     Ok(Accepted { stream: stream.map_err(|_| HandshakeError::Timeout)??, route })
 }
 
-async fn send_alert(client: &mut ClientStream, alert: [u8; 7]) -> io::Result<()> {
+async fn send_alert(client: &mut NamedStream, alert: [u8; 7]) -> io::Result<()> {
     client.write_all(&alert).await?;
     client.shutdown().await
 }

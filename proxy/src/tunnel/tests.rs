@@ -327,9 +327,9 @@ fn a_tunnel_does_not_keep_the_buffers_of_its_handshakes() {
 #[test]
 fn the_task_of_an_idle_tunnel_is_small() {
     use crate::{
-        downstream::stream::{ClientStream, Socket},
+        downstream::stream::{NamedStream, Socket},
         tunnel::task::Task,
     };
-    let bytes = std::mem::size_of::<Task<ClientStream, Socket>>();
+    let bytes = std::mem::size_of::<Task<NamedStream, Socket>>();
     assert!(bytes <= 320, "{bytes} bytes");
 }
