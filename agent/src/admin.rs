@@ -72,7 +72,7 @@ pub async fn serve(listener: TcpListener, pages: Router) -> std::io::Result<()> 
 }
 
 async fn index() -> &'static str {
-    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/zones/NAME/plot.svg\n/api/zones/NAME/plot.png\n/api/cases\n/api/cases/ID/letter\n/api/policy\n/api/report/ZONE\n/api/events\n/api/host\n/api/sources\n/api/acts\n/api/denied\n"
+    "weir agent\n\n/metrics\n/healthz\n/readyz\n/api/zones\n/api/zones/NAME\n/api/zones/NAME/plot.svg\n/api/zones/NAME/plot.png\n/api/cases/ID/letter\n/api/events\n/api/host\n/api/sources\n/api/acts\n/api/denied\n/api/cases\n/api/policy\n/api/report/ZONE\n"
 }
 
 async fn scrape(

@@ -171,7 +171,8 @@ pub async fn run(
 /// Sends what is due, until it is dropped.
 async fn deliver(state: Arc<State>) {
     let (ledger, tally) = (state.ledger.clone(), Arc::clone(&state.deliveries));
-    notices::serve(ledger, tally, move || Arc::clone(&lock(&state.post)), OffsetDateTime::now_utc).await;
+    let clock = Arc::clone(&state);
+    notices::serve(ledger, tally, move || Arc::clone(&lock(&state.post)), move || clock.now()).await;
 }
 
 /// Serves the pages of links, if there are to be any.
@@ -180,11 +181,11 @@ async fn links(config: &Config, state: &Arc<State>) -> Result<JoinHandle<()>, Ag
     let address = links.address;
     let listener =
         TcpListener::bind(address).await.map_err(|source| AgentError::Links { address, source })?;
-    let posts = Arc::clone(state);
+    let (posts, clock) = (Arc::clone(state), Arc::clone(state));
     let links = notices::Links {
         ledger: state.ledger.clone(),
         post: Box::new(move || Arc::clone(&lock(&posts.post))),
-        now: Box::new(OffsetDateTime::now_utc),
+        now: Box::new(move || clock.now()),
         desk: Box::new(Desk(Arc::clone(state))),
     };
     tracing::info!(%address, "the pages of links are served");
@@ -261,9 +262,9 @@ fn start(config: &Config) -> Result<State, AgentError> {
     }
     let reloads = Reloads::default();
     reloads.note(true);
-    let post = Post::new(config, Policy::new(config.policy.clone())?, None, OffsetDateTime::now_utc())?;
     let limits_file = config.agent.socket.with_file_name("limits.json");
     let reach = Reach::new(Wants::new(config)?, limits_file);
+    let post = Post::new(config, Policy::new(config.policy.clone())?, None, OffsetDateTime::now_utc())?;
     Ok(State {
         instance: config.instance.to_string(),
         memory: Arc::clone(&kernel.zones),
@@ -579,13 +580,11 @@ struct Desk(Arc<State>);
 impl notices::AnswerDesk for Desk {
     fn take<'a>(
         &'a self,
-        zone: &'a str,
         case: &'a str,
         answered: &'a Answered,
-    ) -> notices::Pending<'a, Result<(), String>> {
+    ) -> notices::Pending<'a, Result<bool, String>> {
         Box::pin(async move {
-            let _ = (&self.0, zone, case, answered);
-            Err("nobody takes answers yet".to_owned())
+            reachout::answered(&self.0, case, answered).await.map_err(|error| error.to_string())
         })
     }
 }

@@ -28,13 +28,9 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Who puts a customer's answer into the case.
 pub trait AnswerDesk: Send + Sync {
-    /// The same answer twice changes nothing the second time. An error says why it could not be kept.
-    fn take<'a>(
-        &'a self,
-        zone: &'a str,
-        case: &'a str,
-        answered: &'a Answered,
-    ) -> Pending<'a, Result<(), String>>;
+    /// False if the case takes no answers any more. The same answer twice changes nothing the second time. An error says why it
+    /// could not be kept.
+    fn take<'a>(&'a self, case: &'a str, answered: &'a Answered) -> Pending<'a, Result<bool, String>>;
 }
 
 /// What the pages need.
@@ -88,8 +84,9 @@ async fn answer(
     };
     let Some(form) = form else { return show(links, post, &zone, &case, now).await };
     let Ok(answered) = answer::read(&form) else { return sorry(post, Sorry::NoAnswer) };
-    match links.desk.take(&zone, &case, &answered).await {
-        Ok(()) => page::thanks(&post.templates, &post.sender_name, &case, answered.answer),
+    match links.desk.take(&case, &answered).await {
+        Ok(false) => show(links, post, &zone, &case, now).await,
+        Ok(true) => page::thanks(&post.templates, &post.sender_name, &case, answered.answer),
         Err(why) => not_now(post, &why),
     }
 }

@@ -126,6 +126,17 @@ impl Post {
         })
     }
 
+    /// Whether the configuration has the row's way. Without it a row waits.
+    pub(super) fn has_way(&self, message: &Message) -> bool {
+        match (message.recipient, message.way.as_str()) {
+            (Recipient::Customer, _) => self.mailer.is_some(),
+            (Recipient::Operators, "webhook") => self.webhook.is_some(),
+            (Recipient::Operators, "slack") => self.slack.is_some(),
+            (Recipient::Operators, "alertmanager") => self.alertmanager.is_some(),
+            (Recipient::Operators, _) => true,
+        }
+    }
+
     /// From the row's queueing to the moment at which it is given up.
     pub(super) fn patience(&self) -> time::Duration {
         self.retry

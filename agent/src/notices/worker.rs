@@ -82,7 +82,8 @@ pub async fn serve(
                     Ok(due) => due,
                     Err(error) => { tracing::debug!("the outbox waits: {}", in_words(&error)); continue }
                 };
-                for message in due {
+                let ways = post();
+                for message in due.into_iter().filter(|message| ways.has_way(message)) {
                     if busy.insert(lane(&message)) {
                         let (ledger, tally, post, now) = (ledger.clone(), Arc::clone(&tally), post(), now.clone());
                         under_way.spawn(async move {

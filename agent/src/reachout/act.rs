@@ -1,10 +1,11 @@
 //! What people do with cases: recorded with who they are, or refused with the rule that stands against it and a way out.
 
 use time::OffsetDateTime;
+use weir_notices::answer::Answered;
 use weir_reachout::{
-    actor::{Person, Reason},
-    case::CaseId,
-    fact::Answer,
+    actor::{Actor, Person, Reason},
+    fact::Fact,
+    ledger::Entry,
     refusal::Refused,
     zone::{Act, Resolution},
 };
@@ -91,14 +92,39 @@ pub async fn act(state: &State, who: &Peer, request: CaseRequest) -> Result<Case
     Ok(CaseReply { case: board::record(mind, &mind.zones[id as usize], now), entries })
 }
 
-/// The customer has answered, by a link that was signed by us.
-#[expect(dead_code, reason = "the pages of links are another room's")]
-pub async fn answered(state: &State, case: &CaseId, answer: Answer) -> Result<(), CaseError> {
+/// The customer has answered, by a link that was signed by us. False if the case is closed; the same answer again is one answer.
+pub async fn answered(state: &State, case: &str, answered: &Answered) -> Result<bool, CaseError> {
     let mut reach = state.reach.lock().await;
     let now: OffsetDateTime = reach.now();
-    let (id, mind) = find(&mut reach, state, case.as_str())?;
+    let (id, mind) = find(&mut reach, state, case)?;
     let before = mind.zones[id as usize].clone();
-    let turn = mind.answered(now, case, answer)?;
+    let found = before.dialogue.case().filter(|found| found.id().as_str() == case);
+    let found = found.ok_or_else(|| CaseError::Unknown(case.to_owned()))?;
+    let (open, case) = (found.is_open(), found.id().clone());
+    if !open {
+        return Ok(false);
+    }
+    let reason = match &answered.words {
+        Some(words) => format!("by link: {words}"),
+        None => "answered by link".to_owned(),
+    };
+    let reason = Reason::new(reason).map_err(|_| CaseError::Reason)?;
+    let fact = Fact::Answered { case: case.clone(), answer: answered.answer };
+    let zone = before.is.name.to_string();
+    let entries = state.ledger.run(move |store| store.entries_of(&zone)).await?;
+    let same = |entry: &Entry| {
+        entry.actor == Actor::Customer
+            && entry.reason == reason
+            && entry.fact().is_ok_and(|said| said == fact)
+    };
+    if entries.iter().any(same) {
+        return Ok(true);
+    }
+    let (id, mind) = find(&mut reach, state, case.as_str())?;
+    let mut turn = mind.answered(now, &case, answered.answer)?;
+    for draft in turn.batch.drafts.iter_mut().filter(|draft| draft.fact == fact) {
+        draft.reason = reason.clone();
+    }
     if let Err(error) = keep(&mut reach, state, turn).await {
         if let Some(mind) = &mut reach.mind {
             mind.zones[id as usize] = before;
@@ -106,7 +132,7 @@ pub async fn answered(state: &State, case: &CaseId, answer: Answer) -> Result<()
         return Err(error);
     }
     reach.show(state, None);
-    Ok(())
+    Ok(true)
 }
 
 fn find<'a>(reach: &'a mut Reach, state: &State, name: &str) -> Result<(u32, &'a mut Mind), CaseError> {

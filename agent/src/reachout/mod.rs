@@ -35,9 +35,7 @@ use weir_reachout::{
     slot::SlotIndex,
 };
 
-#[expect(unused_imports, reason = "the pages of links are another room's")]
-pub use act::answered;
-pub use act::{CaseError, act};
+pub use act::{CaseError, act, answered};
 pub use board::{View, label as event_label, report};
 pub use wire::{
     CaseAct, CaseRecord, CaseReply, CaseRequest, CasesReply, DayRecord, NoticeRecord, PolicyReply,

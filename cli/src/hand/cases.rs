@@ -8,6 +8,7 @@ use weir_agent::{CaseAct, CaseRecord, CaseReply, CaseRequest, CasesReply};
 
 use super::{Agent, runtime};
 use crate::{
+    output,
     table::{Align, Table},
     text::{Line, Style},
 };
@@ -37,6 +38,7 @@ pub struct CaseArgs {
 const EXAMPLES: &str = "\
 Examples:
   weir case show shop.example
+  weir case preview c-0123456789ab --html > letter.html
   weir case contact shop.example --reason \"fourth week of spikes\"
   weir case exempt shop.example --for 10d --reason \"their sale, agreed by phone\"
   weir case schedule-limit shop.example 1200 --from 2026-05-01T00:00:00Z --reason \"no answer to three letters\"
@@ -49,6 +51,20 @@ enum CaseCommand {
     Show {
         #[arg(value_name = "ID")]
         case: String,
+        #[command(flatten)]
+        agent: Agent,
+    },
+    /// The letter that would be sent now, but for its links, which lead nowhere.
+    Preview {
+        /// The case's number.
+        #[arg(value_name = "ID")]
+        case: String,
+        /// Of another kind than what would be said next.
+        #[arg(long, value_enum)]
+        kind: Option<Letter>,
+        /// As HTML with the plot in it, for a browser.
+        #[arg(long, conflicts_with = "json")]
+        html: bool,
         #[command(flatten)]
         agent: Agent,
     },
@@ -125,6 +141,28 @@ enum Answer {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum Letter {
+    First,
+    Reminder,
+    EventExempted,
+    Resolved,
+    LimitScheduled,
+}
+
+impl Letter {
+    /// As the agent calls it.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Reminder => "reminder",
+            Self::EventExempted => "event_exempted",
+            Self::Resolved => "resolved",
+            Self::LimitScheduled => "limit_scheduled",
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum How {
     Resolved,
     Upgraded,
@@ -146,6 +184,7 @@ pub fn cases(args: &CasesArgs) -> anyhow::Result<ExitCode> {
 pub fn case(args: CaseArgs) -> anyhow::Result<ExitCode> {
     let (act, did) = match args.command {
         CaseCommand::Show { case, agent } => return show(&case, &agent),
+        CaseCommand::Preview { case, kind, html, agent } => return preview(&case, kind, html, &agent),
         CaseCommand::Contact(act) => (act, CaseAct::Contact),
         CaseCommand::Reply { answer, act } => {
             use weir_reachout::fact::Answer as Said;
@@ -199,6 +238,18 @@ fn show(name: &str, agent: &Agent) -> anyhow::Result<ExitCode> {
         anyhow::bail!("no case and no flagged zone is called `{name}`: see `weir cases --all`");
     };
     agent.tell(case, || one(case))
+}
+
+fn preview(case: &str, kind: Option<Letter>, html: bool, agent: &Agent) -> anyhow::Result<ExitCode> {
+    let kind = kind.map_or_else(String::new, |kind| format!("&kind={}", kind.label()));
+    let page = format!("/api/cases/{case}/letter?html={html}{kind}");
+    let letter = runtime()?.block_on(agent.client()?.page(&page))?;
+    let letter = String::from_utf8_lossy(&letter);
+    if agent.json {
+        return agent.tell(&serde_json::json!({ "letter": letter }), Vec::new);
+    }
+    output::to_stdout(&letter)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn board(reply: &CasesReply) -> Vec<Line> {

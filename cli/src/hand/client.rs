@@ -72,12 +72,22 @@ impl Client {
         self.exchange(Method::POST, page, content.into()).await
     }
 
+    /// The reply to a GET as it is.
+    pub async fn page(&self, page: &str) -> Result<Bytes, ClientError> {
+        self.bytes(Method::GET, page, Bytes::new()).await
+    }
+
     async fn exchange<T: DeserializeOwned>(
         &self,
         method: Method,
         page: &str,
         content: Bytes,
     ) -> Result<T, ClientError> {
+        let body = self.bytes(method, page, content).await?;
+        serde_json::from_slice(&body).map_err(|source| self.json(source))
+    }
+
+    async fn bytes(&self, method: Method, page: &str, content: Bytes) -> Result<Bytes, ClientError> {
         let path = || self.path.clone();
         let stream = UnixStream::connect(&self.path).await.map_err(|source| match source.kind() {
             io::ErrorKind::PermissionDenied => ClientError::Denied { path: path() },
@@ -94,7 +104,7 @@ impl Client {
             .map_err(|_| ClientError::Silent { path: path() })?
             .map_err(|source| ClientError::Broken { path: path(), source })?;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|source| self.json(source));
+            return Ok(body);
         }
         let detail = serde_json::from_slice(&body)
             .map_or_else(|_| String::from_utf8_lossy(&body).trim().to_owned(), |Problem { detail }| detail);

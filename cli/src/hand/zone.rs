@@ -7,6 +7,7 @@ use weir_agent::{ActRequest, HeldReply, ReportReply, ZoneRecord};
 
 use super::{Agent, cases, records, runtime, seconds};
 use crate::{
+    output,
     table::{Align, Table},
     text::{Line, Style, plural},
 };
@@ -27,7 +28,8 @@ Examples:
   weir zone show shop.example
   weir zone block shop.example --for 1h --reason \"credentials leaked, owner asked for it\"
   weir zone unblock shop.example --reason \"new credentials are out\"
-  weir zone report shop.example";
+  weir zone report shop.example
+  weir zone report shop.example --svg > shop.svg";
 
 #[derive(Subcommand)]
 enum ZoneCommand {
@@ -52,6 +54,9 @@ enum ZoneCommand {
     /// What the zone used in the policy's window, day by day.
     Report {
         zone: String,
+        /// The evidence plot as SVG, on standard output.
+        #[arg(long, conflicts_with = "json")]
+        svg: bool,
         #[command(flatten)]
         agent: Agent,
     },
@@ -72,7 +77,13 @@ pub fn run(args: ZoneArgs) -> anyhow::Result<ExitCode> {
         ZoneCommand::Block { zone, for_seconds, reason, agent } => {
             (agent, ActRequest::ZoneBlock { zone, for_seconds, reason })
         }
-        ZoneCommand::Report { zone, agent } => {
+        ZoneCommand::Report { zone, svg: true, agent } => {
+            let page = format!("/api/zones/{zone}/plot.svg");
+            let svg = runtime()?.block_on(agent.client()?.page(&page))?;
+            output::to_stdout(&String::from_utf8_lossy(&svg))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        ZoneCommand::Report { zone, svg: false, agent } => {
             let client = agent.client()?;
             let page = format!("/api/report/{zone}");
             let reply: ReportReply = runtime()?.block_on(client.get(&page))?;

@@ -23,6 +23,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("promtool", "prometheus"),
+    ("prometheus", "prometheus"),
     ("strip", "binutils"),
     ("systemd-analyze", "systemd"),
     ("systemd-nspawn", "systemd-container"),
