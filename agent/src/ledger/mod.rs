@@ -43,6 +43,8 @@ pub use error::LedgerError;
 pub use offline::Reader;
 pub use open_cases::OpenCase;
 pub use outbox::{Tally, Unheard};
+#[cfg(test)]
+pub use packing::pack_day;
 pub use packing::{Packed, pack_row, unvarint, varint};
 pub use slots::{CHUNK, Memory, day_of};
 pub use store::Store;

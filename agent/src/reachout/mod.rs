@@ -15,6 +15,8 @@ mod past;
 mod replay;
 mod say;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod tests;
 mod wire;
 
