@@ -186,7 +186,7 @@ fn usage_in_the_kernel_becomes_one_case_one_alert_one_mail_and_an_answer_and_a_l
         clock.set(START + Duration::from_secs(4 * 3600));
         let case = eventually("a case that has heard of its letter", PATIENCE, || in_state(A, "contacted"));
         let id = case["case"].as_str().expect("an id").to_owned();
-        let letter = mail.next_mail();
+        let letter = mail.receive();
         assert_eq!(letter["headers"]["message-id"], format!("<{id}.first.1@edge.example>"));
         assert_eq!(letter["to"], serde_json::json!(["ann@customer.example"]));
         assert_eq!(letter["plot"]["png"], true);
