@@ -111,6 +111,12 @@ impl Conf {
         self
     }
 
+    /// This time between two audits instead of a second.
+    pub fn audit(mut self, interval: &str) -> Self {
+        self.agent.retain(|line| !line.starts_with("audit_interval"));
+        self.agent(&format!("audit_interval = \"{interval}\""))
+    }
+
     /// This ledger instead of the one beside the configuration.
     pub fn ledger(mut self, path: &str) -> Self {
         self.agent.retain(|line| !line.starts_with("ledger"));

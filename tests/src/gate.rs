@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
     process::Command,
     time::Duration,
 };
@@ -28,7 +28,7 @@ use crate::World;
 const XDP_PASS: u32 = 2;
 
 /// The program that stands on an interface.
-pub struct Gate(ProgramFd);
+pub struct Gate(OwnedFd);
 
 impl Gate {
     /// # Panics
@@ -36,7 +36,35 @@ impl Gate {
     pub fn on(interface: &str) -> Self {
         let id = program_on(interface).unwrap_or_else(|| panic!("no XDP program on {interface}"));
         let info = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
-        Self(info.expect("a loaded program").fd().expect("its descriptor"))
+        let fd: ProgramFd = info.expect("a loaded program").fd().expect("its descriptor");
+        Self(fd.as_fd().try_clone_to_owned().expect("a descriptor"))
+    }
+
+    /// A program that lets everything pass, to compare with: what a run costs without one.
+    #[expect(unsafe_code, reason = "aya loads only what a compiler made")]
+    pub fn empty() -> Self {
+        /// `union bpf_attr` of BPF_PROG_LOAD, as far as it is used.
+        #[repr(C)]
+        struct Load {
+            prog_type: u32,
+            insn_cnt: u32,
+            insns: u64,
+            license: u64,
+            rest: [u64; 12],
+        }
+        const BPF_PROG_LOAD: libc::c_long = 5;
+        const BPF_PROG_TYPE_XDP: u32 = 6;
+        // r0 = XDP_PASS; exit
+        let insns: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+        let (code, license) = (insns.as_ptr() as u64, c"GPL".as_ptr() as u64);
+        let load = Load { prog_type: BPF_PROG_TYPE_XDP, insn_cnt: 2, insns: code, license, rest: [0; 12] };
+        // SAFETY: the structure is of the stated size, and what it points to lives during the call; the kernel only reads it. What it
+        // returns is a descriptor of ours.
+        unsafe {
+            let fd = libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>());
+            assert!(fd >= 0, "an empty program: {}", std::io::Error::last_os_error());
+            Self(OwnedFd::from_raw_fd(fd as i32))
+        }
     }
 
     /// True if the frame passes, false if it is dropped.
@@ -68,7 +96,7 @@ impl Gate {
         }
         const BPF_PROG_TEST_RUN: libc::c_long = 10;
         let mut test = Test {
-            prog_fd: self.0.as_fd().as_raw_fd() as u32,
+            prog_fd: self.0.as_raw_fd() as u32,
             data_size_in: frame.len() as u32,
             data_in: frame.as_ptr() as u64,
             repeat,

@@ -8,7 +8,7 @@ use std::{
 
 use nix::{
     sched::{CloneFlags, unshare},
-    unistd::gettid,
+    unistd::{Pid, gettid},
 };
 
 use crate::{ip, world::HTTP};
@@ -27,15 +27,7 @@ pub struct Elsewhere {
 impl Elsewhere {
     /// Makes it, with a cable from the calling thread's namespace.
     pub fn new() -> Self {
-        let (jobs, inbox) = channel::<Box<dyn FnOnce() + Send>>();
-        let (ready, is_ready) = channel();
-        let thread = thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
-            ready.send(gettid()).expect("somebody waits");
-            inbox.into_iter().for_each(|job| job());
-        });
-        let tid = is_ready.recv().expect("a namespace");
-        let elsewhere = Self { jobs: Some(jobs), thread: Some(thread) };
+        let (elsewhere, tid) = Self::make();
         ip(&format!("link add here type veth peer name there netns {tid}"));
         ip("address add 10.9.8.1/24 dev here");
         ip("link set here up");
@@ -45,6 +37,23 @@ impl Elsewhere {
             ip("link set there up");
         });
         elsewhere
+    }
+
+    /// One that no cable leads to.
+    pub fn apart() -> Self {
+        Self::make().0
+    }
+
+    fn make() -> (Self, Pid) {
+        let (jobs, inbox) = channel::<Box<dyn FnOnce() + Send>>();
+        let (ready, is_ready) = channel();
+        let thread = thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+            ready.send(gettid()).expect("somebody waits");
+            inbox.into_iter().for_each(|job| job());
+        });
+        let tid = is_ready.recv().expect("a namespace");
+        (Self { jobs: Some(jobs), thread: Some(thread) }, tid)
     }
 
     /// Runs a job there, to its end.

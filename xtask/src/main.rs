@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod autobahn;
+mod bench;
 mod build;
 mod cache;
 mod exec;
@@ -38,6 +39,11 @@ enum Command {
     },
     /// Run the Autobahn test suite against an echo server, without weir and through it
     Autobahn(autobahn::Options),
+    /// Measure, beside what else there is for the same job (needs root)
+    Bench {
+        #[command(subcommand)]
+        subject: bench::Subject,
+    },
     /// Set up, then build weir
     Build {
         #[arg(long)]
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Setup { again } => setup::command(again),
         Command::Autobahn(options) => autobahn::command(&options),
+        Command::Bench { subject } => bench::command(&subject),
         Command::Build { release } => build::command(release),
         Command::Fuzz(options) => fuzz::command(&options),
         Command::Package => package::command(),

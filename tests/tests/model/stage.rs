@@ -3,14 +3,14 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io::Write as _,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::OwnedFd,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use socket2::{Domain, Socket, Type};
-use weir_tests::{host, http::Answer, ip, websocket};
+use weir_tests::{SOON, eventually, host, http::Answer, ip, websocket};
 
 use crate::books::{Id, Life};
 
@@ -211,6 +211,13 @@ impl Stage {
         for address in ["fd00::1/64", "fd00::2/64", "fd00::3/64", "fd01::2/64"] {
             ip(&format!("address add {address} dev lo nodad"));
         }
+        // The kernel makes an address usable a moment later.
+        eventually("IPv6 addresses", SOON, || {
+            SOURCES.iter().filter(|(address, _)| address.contains(':')).try_for_each(|(address, _)| {
+                let socket = UdpSocket::bind((*address, 0)).map_err(|error| error.to_string())?;
+                socket.connect(("fd00::1", NOWHERE)).map_err(|error| error.to_string())
+            })
+        });
         Self {
             ends: BTreeMap::new(),
             plain: listen(PLAIN),

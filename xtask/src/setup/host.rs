@@ -21,6 +21,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
     ("chromium", "chromium"),
     ("openssl", "openssl"),
+    ("nft", "nftables"),
+    ("iptables", "iptables"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("promtool", "prometheus"),
     ("prometheus", "prometheus"),
