@@ -28,7 +28,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use time::OffsetDateTime;
@@ -131,8 +131,13 @@ impl Ledger {
     ) -> Result<T, LedgerError> {
         self.ask(|reply: oneshot::Sender<Result<T, LedgerError>>| {
             Request::Work(Box::new(move |clerk: &mut Clerk| {
-                let done = clerk.with(work);
-                clerk.wrote(&done);
+                let before = clerk.writes();
+                let done = clerk.open(|_| Ok(())).and_then(work);
+                // That something could be read does not say that anything can be written.
+                if done.is_err() || clerk.writes() != before {
+                    clerk.health.note(&done);
+                    clerk.wrote(&done);
+                }
                 drop(reply.send(done));
             }))
         })
@@ -196,10 +201,11 @@ struct Clerk {
 
 impl Clerk {
     fn serve(mut self, waiting: &Receiver<Request>) {
+        let mut beaten = Instant::now();
         loop {
             let patience = if self.health.up.load(Relaxed) { HEARTBEAT } else { RETRY };
             // Who asked and went away gets no answer; what was recorded stays recorded.
-            match waiting.recv_timeout(patience) {
+            match waiting.recv_timeout(patience.saturating_sub(beaten.elapsed())) {
                 Ok(Request::Work(work)) => work(&mut self),
                 Ok(Request::Load(reply)) => drop(reply.send(self.load())),
                 Ok(Request::Record(draft, reply)) => {
@@ -211,8 +217,12 @@ impl Clerk {
                     let newest = self.open(|_| Ok(())).and_then(|store| store.newest(count));
                     drop(reply.send(newest));
                 }
-                Err(RecvTimeoutError::Timeout) => self.beat(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if beaten.elapsed() >= patience {
+                self.beat();
+                beaten = Instant::now();
             }
         }
     }
@@ -229,6 +239,10 @@ impl Clerk {
         self.wrote(&loaded);
         in_force.expire(OffsetDateTime::now_utc());
         loaded.map(|()| in_force)
+    }
+
+    fn writes(&self) -> u64 {
+        self.store.as_ref().map_or(0, Store::writes)
     }
 
     fn beat(&mut self) {

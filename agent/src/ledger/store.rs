@@ -28,6 +28,8 @@ pub struct Store {
     path: PathBuf,
     connection: Connection,
     head: Head,
+    /// Transactions that were written since it was opened.
+    writes: u64,
     /// Device and inode of the file that is open.
     identity: (u64, u64),
     _lock: Flock<File>,
@@ -62,6 +64,7 @@ impl Store {
             path: path.to_owned(),
             connection,
             head,
+            writes: 0,
             identity: (metadata.dev(), metadata.ino()),
             _lock: lock,
         })
@@ -116,6 +119,10 @@ impl Store {
         &self.connection
     }
 
+    pub(super) fn writes(&self) -> u64 {
+        self.writes
+    }
+
     pub(super) fn set_head(&mut self, head: Head) {
         self.head = head;
     }
@@ -132,7 +139,9 @@ impl Store {
     ) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(Immediate)?;
         step(&transaction)?;
-        transaction.commit()
+        transaction.commit()?;
+        self.writes += 1;
+        Ok(())
     }
 
     /// SQLite would go on writing to a file that nobody can find any more.
