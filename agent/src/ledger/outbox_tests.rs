@@ -214,3 +214,29 @@ fn slots_are_the_same_before_and_after_their_day_is_packed() {
     assert!(before.slots.iter().all(|slot| slot.index != first.forth(7)), "a gap is unknown");
     assert_eq!(bench.store.memory().unwrap().newest, Some(first.forth(299)));
 }
+
+#[test]
+fn a_ledger_that_can_only_be_read_is_down_whatever_is_read() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let (ledger, loaded) = super::Ledger::start(path.clone());
+    loaded.unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let up = || ledger.health().up.load(Relaxed);
+    let read = || runtime.block_on(ledger.run(|store| store.outbox_tally())).unwrap();
+    let write = || {
+        let batch = Batch { messages: vec![notice(1)], ..Batch::default() };
+        runtime.block_on(ledger.run(move |store| store.commit(&batch)))
+    };
+    assert!(up());
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(write().is_err() && !up());
+    assert_eq!(read(), []);
+    assert!(!up(), "it was only read");
+    other.execute_batch("ROLLBACK").unwrap();
+    write().unwrap();
+    assert!(up());
+    assert_eq!(read().len(), 1);
+}
