@@ -82,7 +82,6 @@ impl ProxyCollector {
         };
         let mut answered = of("", &counters.requests_without_zone);
         answered.extend(routes.all().flat_map(|route| of(route.zone.name.as_str(), &route.requests)));
-        let refused = counters.refused().map(|(reason, n)| counter(vec![label("reason", reason)], n));
         let rules = routes.rule_counts().into_iter().filter(|count| count.n > 0).map(|count| {
             let zone = count.zone.as_ref().map_or("", |zone| zone.as_str());
             let labels = [
@@ -95,9 +94,7 @@ impl ProxyCollector {
         });
         let (matches, inspecting) = routes.firewall.managed_counts();
         let matches = matches.into_iter().map(|(rule, n)| counter(vec![label("rule", &rule)], n));
-        let failed = OriginError::ALL.into_iter().map(|kind| {
-            counter(vec![label("kind", kind.label())], counters.origin_errors[kind as usize].get())
-        });
+        let failed = OriginError::ALL.map(|kind| (kind.label(), counters.origin_errors[kind as usize].get()));
         vec![
             family(
                 "weir_proxy_requests_total",
@@ -105,11 +102,11 @@ impl ProxyCollector {
                 MetricType::COUNTER,
                 answered,
             ),
-            family(
+            counters_by(
+                "reason",
                 "weir_proxy_refused_total",
                 "Answers that the proxy gave itself.",
-                MetricType::COUNTER,
-                refused.collect(),
+                counters.refused(),
             ),
             family(
                 "weir_proxy_firewall_total",
@@ -124,12 +121,7 @@ impl ProxyCollector {
                 matches.collect(),
             ),
             durations("weir_proxy_managed_seconds", "What asking managed rules took.", inspecting),
-            family(
-                "weir_proxy_origin_errors_total",
-                "What origins did wrong.",
-                MetricType::COUNTER,
-                failed.collect(),
-            ),
+            counters_by("kind", "weir_proxy_origin_errors_total", "What origins did wrong.", failed),
             durations(
                 "weir_proxy_upgrade_seconds",
                 "From an upgrade request to its 101.",
@@ -140,9 +132,7 @@ impl ProxyCollector {
 
     fn connections(&self) -> Vec<MetricFamily> {
         let counters = self.counters();
-        let handshakes = [("1.2", &counters.tls12), ("1.3", &counters.tls13)];
-        let handshakes =
-            handshakes.map(|(version, counted)| counter(vec![label("version", version)], counted.get()));
+        let handshakes = [("1.2", counters.tls12.get()), ("1.3", counters.tls13.get())];
         vec![
             single_counter("weir_proxy_connections_total", "Connections accepted.", counters.accepted.get()),
             single_gauge(
@@ -170,11 +160,11 @@ impl ProxyCollector {
                 "Sockets that passed without being counted by the kernel.",
                 counters.untracked.get(),
             ),
-            family(
+            counters_by(
+                "version",
                 "weir_proxy_tls_handshakes_total",
                 "TLS handshakes by version.",
-                MetricType::COUNTER,
-                handshakes.to_vec(),
+                handshakes,
             ),
             single_counter(
                 "weir_proxy_tls_failed_total",
@@ -191,29 +181,18 @@ impl ProxyCollector {
 
     fn tunnels(&self) -> Vec<MetricFamily> {
         let counters = self.counters();
-        let ended = TunnelEnd::ALL
-            .into_iter()
-            .map(|end| counter(vec![label("by", end.label())], counters.ended[end as usize].get()));
+        let ended = TunnelEnd::ALL.map(|end| (end.label(), counters.ended[end as usize].get()));
         vec![
             single_counter("weir_proxy_upgrades_total", "Upgrade requests.", counters.upgrades.get()),
             single_counter("weir_proxy_tunnels_opened_total", "Tunnels opened.", counters.tunnels.get()),
             single_gauge("weir_proxy_tunnels", "Tunnels that are open.", counters.tunnels_live.get() as f64),
-            family(
-                "weir_proxy_tunnels_ended_total",
-                "Tunnels ended, by whom.",
-                MetricType::COUNTER,
-                ended.collect(),
-            ),
+            counters_by("by", "weir_proxy_tunnels_ended_total", "Tunnels ended, by whom.", ended),
         ]
     }
 
     fn process(&self) -> Vec<MetricFamily> {
         let counters = self.counters();
-        let outcome = |outcome| vec![label("outcome", outcome)];
-        let reloads = vec![
-            counter(outcome("success"), counters.reloads.get()),
-            counter(outcome("failure"), counters.reloads_failed.get()),
-        ];
+        let reloads = [("success", counters.reloads.get()), ("failure", counters.reloads_failed.get())];
         let build = vec![label("version", env!("CARGO_PKG_VERSION")), label("abi", &ABI_VERSION.to_string())];
         vec![
             single_gauge("weir_proxy_zones", "Zones configured.", self.shared.routes.load().zones() as f64),
@@ -227,10 +206,10 @@ impl ProxyCollector {
                 "Lines of the access log that found no room.",
                 counters.log_lines_lost.get(),
             ),
-            family(
+            counters_by(
+                "outcome",
                 "weir_proxy_config_reloads_total",
                 "Reloads of the configuration.",
-                MetricType::COUNTER,
                 reloads,
             ),
             single_gauge(
@@ -241,6 +220,17 @@ impl ProxyCollector {
             family("weir_proxy_build_info", "Always 1.", MetricType::GAUGE, vec![gauge(build, 1.0)]),
         ]
     }
+}
+
+/// Counters that are told apart by the value of one label.
+fn counters_by(
+    label_name: &'static str,
+    name: &str,
+    help: &str,
+    counts: impl IntoIterator<Item = (&'static str, u64)>,
+) -> MetricFamily {
+    let series = counts.into_iter().map(|(value, n)| counter(vec![label(label_name, value)], n));
+    family(name, help, MetricType::COUNTER, series.collect())
 }
 
 fn durations(name: &str, help: &str, timing: &Timing) -> MetricFamily {
