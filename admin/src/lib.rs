@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod exposition;
+mod places;
 mod server;
 
 pub use server::{ACCEPT_PAUSE, serve, serve_connection};
