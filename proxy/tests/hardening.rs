@@ -128,6 +128,41 @@ async fn two_framings_are_none() {
 }
 
 #[tokio::test]
+async fn nothing_comes_behind_a_coding_that_is_not_plainly_chunked() {
+    let (setup, proxy, recorder) = edge(OK).await;
+    let seconds = [
+        "GET /outer HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        "GET /outer HTTP/1.1\r\nHost: a.test\r\nX: a\n\nGET /inner HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        "POST /outer HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
+        "POST /outer HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /\u{e4} HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    ];
+    // A zone, none, and what is no host.
+    let hosts = ["Host: a.test", "Host: nobody.test", "Host: a b", "X: 1", "Host: a.test\r\nUpgrade: h2c"];
+    let mut refused = 0;
+    for coding in
+        [",chunked", ", chunked", "chunked,", "chunked, chunked", "gzip, chunked", "identity, chunked"]
+    {
+        for host in hosts {
+            for second in seconds {
+                let first =
+                    format!("POST /p HTTP/1.1\r\n{host}\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
+                let mut client = Raw::connect(setup.http).await;
+                client.send(format!("{first}{second}")).await;
+                let answer = String::from_utf8_lossy(&client.rest().await.expect("a clean end")).into_owned();
+                let answers = answer.matches("HTTP/1.1 ").count();
+                assert!(answers == 1, "{coding:?} {host} {second:?}: {answer}");
+                assert!([400, 501].contains(&status(&answer)), "{coding:?} {host}: {answer}");
+                refused += u64::from(status(&answer) == 501);
+            }
+        }
+    }
+    assert!(refused > 0);
+    assert_eq!(proxy.counters().refused_for("transfer_coding_not_supported"), refused);
+    assert_eq!((recorder.saw().as_str(), recorder.connections.load(Relaxed)), ("", 0));
+}
+
+#[tokio::test]
 async fn lines_end_with_crlf_and_are_not_folded() {
     refused(&[
         ("GET / HTTP/1.1\nHost: a.test\n\n", 400),
@@ -301,6 +336,7 @@ async fn an_upgrade_of_another_version_or_without_a_key_does_not_reach_the_origi
         (version, "Sec-WebSocket-Version: 777\r\n", 426),
         (version, "Sec-WebSocket-Version: 8\r\n", 426),
         (version, "Sec-WebSocket-Version: 13, 8\r\n", 426),
+        (version, "Sec-WebSocket-Version: ,13\r\n", 426),
         (version, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13\r\n", 426),
         (version, "", 426),
         (key, "", 400),
@@ -337,8 +373,7 @@ async fn early_bytes_that_no_head_may_have_are_a_tunnels_all_the_same() {
 #[tokio::test]
 async fn connection_takes_away_only_what_is_of_the_hop() {
     let (setup, _proxy, recorder) = edge(OK).await;
-    let named =
-        "Host, Forwarded, X-Forwarded-For, Via, Cookie, Authorization, Content-Length, Origin, X-Hop, close";
+    let named = "Host, Forwarded, X-Forwarded-For, X-Request-Id, Via, Cookie, Authorization, Content-Length, Origin, X-Hop, close";
     let request = format!(
         "POST / HTTP/1.1\r\nHost: a.test\r\nConnection: {named}\r\nCookie: c\r\nAuthorization: z\r\nOrigin: o\r\nX-Hop: 1\r\n\
          Content-Length: 0\r\n\r\n"
@@ -358,6 +393,8 @@ async fn connection_takes_away_only_what_is_of_the_hop() {
     }
     assert_eq!((header(&saw, "x-hop"), header(&saw, "connection")), (None, None), "{saw}");
     assert!(header(&saw, "via").is_some());
+    assert_eq!(header(&saw, "x-request-id"), header(&answer, "x-request-id"));
+    assert!(header(&saw, "x-request-id").is_some(), "{saw}");
 }
 
 #[tokio::test]

@@ -133,6 +133,22 @@ async fn answers_without_content_end_with_their_head() {
 }
 
 #[tokio::test]
+async fn an_answer_with_a_field_that_http2_has_not_is_an_answer_without_it() {
+    let (address, _) = origin(|mut raw| async move {
+        while raw.try_head().await.is_some() {
+            raw.send("HTTP/1.1 200 OK\r\nTE: gzip\r\nKeep-Alive: timeout=5\r\nX-Own: 1\r\nContent-Length: 2\r\n\r\nok")
+                .await;
+        }
+    })
+    .await;
+    let (_setup, _proxy, mut client) = secure(address).await;
+    let (head, got) = client.get(URL).await;
+    assert_eq!((head.status().as_u16(), got.as_str()), (200, "ok"));
+    assert!(!head.headers().contains_key("te") && !head.headers().contains_key("keep-alive"));
+    assert_eq!(head.headers()["x-own"], "1");
+}
+
+#[tokio::test]
 async fn a_client_that_waits_for_100_gets_it() {
     let (_setup, _proxy, client) = secure(reflect().await.0).await;
     let request = Request::post(URL).header("expect", "100-continue").body(()).expect("a request");

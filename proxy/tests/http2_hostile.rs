@@ -99,6 +99,48 @@ async fn content_that_is_not_as_long_as_it_says_is_no_request() {
 }
 
 #[tokio::test]
+async fn what_http_1_refuses_is_refused_over_http_2() {
+    let (setup, proxy, connections) = served(Setup::new()).await;
+    // A length that is said twice, even if both are the same.
+    let lengths = [&[(":method", "POST")][..], &GET[1..], &[("content-length", "5"); 2]].concat();
+    let mut hostile = Hostile::new(&setup).await;
+    hostile.0.send(frame(HEADERS, END_HEADERS, 1, &block(&lengths))).await;
+    hostile.0.send(frame(DATA, END_STREAM, 1, b"hello")).await;
+    assert_eq!(hostile.verdict(1).await, Verdict::Reset(PROTOCOL_ERROR));
+
+    // A target that is not ASCII, and one that is no path.
+    for (method, path) in [("GET", "/\u{e4}"), ("GET", "/?\u{e4}"), ("OPTIONS", "*")] {
+        let before = proxy.counters().refused_for("bad_target");
+        let fields = [&[(":method", method)][..], &GET[1..3], &[(":path", path)]].concat();
+        let mut hostile = Hostile::new(&setup).await;
+        hostile.0.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block(&fields))).await;
+        assert_eq!(hostile.verdict(1).await, Verdict::Answered, "{path}");
+        assert_eq!(proxy.counters().refused_for("bad_target"), before + 1, "{path}");
+    }
+    assert_eq!(connections.load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_request_has_so_many_fields_and_its_cookies_are_one() {
+    let (setup, _proxy, connections) = served(Setup::new()).await;
+    let mut client = Client::cleartext(setup.http).await;
+    // `Host` is one more.
+    for (own, cookies, code) in [(99, 0, 200), (98, 50, 200), (100, 0, 431), (300, 0, 431)] {
+        let mut request = http::Request::get("http://a.test/");
+        for n in 0..own {
+            request = request.header(format!("x-{n}"), "1");
+        }
+        for n in 0..cookies {
+            request = request.header("cookie", format!("c{n}=1"));
+        }
+        let before = connections.load(Relaxed);
+        let (head, _) = client.ask(request.body(()).expect("a request")).await;
+        assert_eq!(head.status(), code, "{own} and {cookies}");
+        assert!(code == 200 || connections.load(Relaxed) == before);
+    }
+}
+
+#[tokio::test]
 async fn connect_is_for_websockets_alone() {
     let (setup, proxy, connections) = served(Setup::new()).await;
     let connect = [(":method", "CONNECT"), (":authority", "a.test")];
@@ -235,6 +277,7 @@ async fn small_frames_that_nobody_takes_end_their_connection() {
         (":scheme", "http"),
         (":authority", "mute.test"),
         (":path", "/"),
+        ("sec-websocket-version", "13"),
     ];
     let mut hostile = Hostile::new(&setup).await;
     for stream in (1..200).step_by(2) {

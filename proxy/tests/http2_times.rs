@@ -96,6 +96,23 @@ async fn a_connection_without_streams_ends_in_time_and_one_with_a_websocket_does
 }
 
 #[tokio::test]
+async fn a_connection_in_cleartext_is_idle_as_long_as_its_zone_has_it() {
+    let (address, _) = support::origin::reflect().await;
+    let setup = h2c(Setup::new().zone("idle.test", address))
+        .line("timeouts = { keep_alive_timeout = \"100ms\" }")
+        .setting("keep_alive_timeout = \"1h\"")
+        .zone("a.test", address);
+    let proxy = setup.start();
+    let mut patient = Client::cleartext(setup.http).await;
+    assert_eq!(patient.get(CLEAR).await.0.status(), 200);
+    let mut hasty = Client::cleartext(setup.http).await;
+    assert_eq!(hasty.get("http://idle.test/").await.0.status(), 200);
+    soon(hasty.end).await.expect("joined").expect("GOAWAY with no error");
+    until("it is counted", || proxy.counters().timed_out.get() == 1).await;
+    assert_eq!(patient.get(CLEAR).await.0.status(), 200);
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_taken_is_reset_and_the_connection_goes_on() {
     let (address, _) = origin(|mut raw| async move {
         while let Some(head) = raw.try_head().await {
@@ -239,6 +256,7 @@ async fn a_client_that_answers_no_ping_is_given_up_with_its_websockets() {
         (":scheme", "http"),
         (":authority", "a.test"),
         (":path", "/"),
+        ("sec-websocket-version", "13"),
     ];
     dying.0.send(frame(HEADERS, END_HEADERS, 1, &block(&fields))).await;
     assert_eq!(dying.verdict(1).await, Verdict::Answered);

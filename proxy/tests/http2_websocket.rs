@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::Bytes;
 use h2::Reason;
 use http::{Method, Request};
@@ -122,6 +124,62 @@ async fn only_an_origin_that_knows_the_key_opens_a_websocket() {
 }
 
 #[tokio::test]
+async fn a_websocket_of_another_version_is_426_and_its_origin_is_not_asked() {
+    let (address, connections) = origin(|mut raw| async move {
+        let head = raw.head().await;
+        raw.send(switch_for(&head)).await;
+        raw.rest().await.ok();
+    })
+    .await;
+    let (_setup, proxy, mut client) = secure(address).await;
+    client.open(URL).await;
+    for versions in [&[][..], &["8"], &["13", "8"], &["13, 8"], &["13", "13"], &[",13"], &[""]] {
+        let mut request = Request::builder()
+            .method(Method::CONNECT)
+            .uri(URL)
+            .extension(h2::ext::Protocol::from_static("websocket"));
+        for version in versions {
+            request = request.header("sec-websocket-version", *version);
+        }
+        let mut answer = client.begin(request.body(()).expect("a request"), false).await.expect("an answer");
+        assert_eq!(answer.head.status(), 426, "{versions:?}");
+        assert_eq!(answer.head.headers()["sec-websocket-version"], "13");
+        assert!(answer.text().await.contains("websocket_version_not_supported"));
+    }
+    assert_eq!((connections.load(Relaxed), proxy.counters().tunnels.get()), (1, 1), "the good one's");
+}
+
+#[tokio::test]
+async fn an_expectation_of_a_websocket_is_nobodys_to_answer() {
+    let (heads, mut asked) = mpsc::unbounded_channel();
+    let (address, _) = origin(move |mut raw| {
+        let heads = heads.clone();
+        async move {
+            let head = raw.head().await;
+            raw.send(switch_for(&head)).await;
+            heads.send(head).expect("taken");
+            raw.rest().await.ok();
+        }
+    })
+    .await;
+    let (_setup, _proxy, client) = secure(address).await;
+    let request = Request::builder()
+        .method(Method::CONNECT)
+        .uri(URL)
+        .extension(h2::ext::Protocol::from_static("websocket"))
+        .header("sec-websocket-version", "13")
+        .header("expect", "100-continue");
+    let mut requests = soon(client.requests.clone().ready()).await.expect("ready");
+    let (mut response, _send) =
+        requests.send_request(request.body(()).expect("a request"), false).expect("sent");
+    let informed = soon(std::future::poll_fn(|cx| response.poll_informational(cx))).await;
+    assert!(informed.is_none(), "{informed:?}");
+    assert_eq!(soon(response).await.expect("an answer").status(), 200);
+    let head = soon(asked.recv()).await.expect("a head");
+    assert_eq!(header(&head, "expect"), None, "{head}");
+}
+
+#[tokio::test]
 async fn a_reset_stream_is_a_reset_at_the_origin_and_the_other_way_round() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let (address, _) = origin(move |mut raw| {
@@ -172,7 +230,10 @@ async fn a_client_that_leaves_takes_its_request_back() {
     for connect in [false, true] {
         let mut request = Request::builder().uri(URL);
         if connect {
-            request = request.method(Method::CONNECT).extension(h2::ext::Protocol::from_static("websocket"));
+            request = request
+                .method(Method::CONNECT)
+                .extension(h2::ext::Protocol::from_static("websocket"))
+                .header("sec-websocket-version", "13");
         }
         let mut requests = soon(client.requests.clone().ready()).await.expect("ready");
         let (_response, mut send) =

@@ -7,10 +7,11 @@
 //! more than one of either (6.3). Such a head is not let through: in its place hyper gets a byte that begins no request, and
 //! answers 400 in its turn, after the requests before it.
 //!
-//! The gate knows where a head begins because it follows the content before it. What it cannot follow (codings that weir
-//! refuses, lengths that are none, heads that are too long) hyper refuses as well, and ends the connection: from there on all
-//! bytes pass. While an upgrade is with its origin nothing passes: the bytes behind it are a tunnel's or the next request's,
-//! and which of the two is not known yet.
+//! The gate knows where a head begins because it follows the content before it. A head whose content it cannot follow, for a
+//! coding that is not plainly `chunked`, passes, so that it gets the answer that is its due; so does a head that is too long. But
+//! behind them, and behind what is no request, nothing passes ever: whatever hyper makes of it, there is no next request on
+//! that connection. While an upgrade is with its origin nothing passes either: the bytes behind it are a tunnel's or the next
+//! request's, and which of the two is not known yet.
 
 mod chunks;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -42,8 +43,10 @@ enum Part {
     /// Content with this many bytes to come.
     Content(u64),
     Chunks(Chunks),
-    /// Nothing that is followed.
-    Any,
+    /// Nothing that is followed, and so nothing that may pass.
+    Lost,
+    /// The stream has ended.
+    End,
 }
 
 /// The gate itself, without IO.
@@ -86,7 +89,7 @@ impl Gate {
     pub fn end(&mut self) {
         if self.part == Part::Head && self.cleared == 0 {
             self.cleared = self.held.len();
-            self.part = Part::Any;
+            self.part = Part::End;
         }
     }
 
@@ -154,21 +157,20 @@ impl Gate {
         }
         self.searched = self.held.len();
         if self.held.len() > MAX_HEAD {
-            (self.cleared, self.searched, self.part) = (self.held.len(), 0, Part::Any);
+            (self.cleared, self.searched, self.part) = (self.held.len(), 0, Part::Lost);
         }
     }
 
     fn refuse(&mut self) {
         self.held = vec![NO_REQUEST];
-        (self.cleared, self.searched, self.part) = (1, 0, Part::Any);
+        (self.cleared, self.searched, self.part) = (1, 0, Part::Lost);
     }
 }
 
 /// How many of `bytes` belong to the part; that one is followed to behind them.
 fn follow(part: &mut Part, bytes: &[u8]) -> Result<usize, BadChunks> {
     match part {
-        Part::Head => Ok(0),
-        Part::Any => Ok(bytes.len()),
+        Part::Head | Part::Lost | Part::End => Ok(0),
         Part::Content(left) => {
             let of_content = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
             *left -= of_content as u64;
@@ -217,7 +219,7 @@ fn judge(head: &[u8]) -> Option<Part> {
         (None, None) => Some(Part::Head),
         (Some(_), Some(_)) => None,
         (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Some(Part::Chunks(Chunks::new())),
-        (None, Some(_)) => Some(Part::Any),
+        (None, Some(_)) => Some(Part::Lost),
         (Some(length), None) if length.iter().all(u8::is_ascii_digit) => {
             match std::str::from_utf8(length).ok()?.parse().ok()? {
                 0 => Some(Part::Head),
@@ -276,7 +278,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gated<T> {
                     buf.advance(passing);
                     return Poll::Ready(Ok(()));
                 }
-                Part::Any => return Pin::new(io).poll_read(cx, buf),
+                // hyper has been given what it ends the connection for, and what it has not been given its time limits end.
+                Part::Lost => return Poll::Pending,
+                Part::End => return Poll::Ready(Ok(())),
                 Part::Head | Part::Chunks(_) => {
                     if ready!(gate.read(io, cx))? == 0 {
                         gate.end();
@@ -391,6 +395,17 @@ mod tests {
     }
 
     #[test]
+    fn nothing_passes_behind_content_that_is_not_followed() {
+        for coding in [",chunked", "chunked,", "gzip, chunked", "identity", "x", ""] {
+            let head = format!("POST / HTTP/1.1\r\nTransfer-Encoding: {coding}\r\n\r\n");
+            let stream = [head.as_bytes(), b"0\r\n\r\n", GET].concat();
+            assert_eq!(passed(&[&stream]), [head.as_bytes()], "{coding:?}");
+        }
+        let refused = [b"GET / HTTP/1.1\n\r\n\r\n", GET, GET].concat();
+        assert_eq!(passed(&[&refused, GET]), [[NO_REQUEST]]);
+    }
+
+    #[test]
     fn a_head_without_an_end_is_held_up_to_a_limit() {
         let mut gate = Gate::new();
         gate.take(b"GET / HTTP/1.1\r\nA: ");
@@ -401,6 +416,9 @@ mod tests {
             passed = gate.pass(usize::MAX, |_| ()).expect("no chunks");
         }
         assert!(passed > MAX_HEAD && gate.held.is_empty());
+        gate.take(b"\r\n\r\n");
+        gate.take(GET);
+        assert_eq!(gate.pass(usize::MAX, |_| ()).expect("no chunks"), 0, "nor what would complete it");
     }
 
     /// Bytes that are a request more often than chance would have it.

@@ -94,9 +94,20 @@ pub fn request_headers(data: &[u8]) {
         (&"websocket".parse().expect("a value"), &"Upgrade".parse().expect("a value"))
     );
     assert!(!upgrade.contains_key(TRANSFER_ENCODING) && !upgrade.contains_key(TE));
-    if headers::handshake_fault(&sent).is_none() {
+    if headers::key_fault(&sent).is_none() {
         assert_eq!(sent.get_all("sec-websocket-key").iter().count(), 1);
         assert_eq!(sent["sec-websocket-key"].len(), 24);
+    }
+    if headers::version_fault(&sent).is_none() {
+        let versions: Vec<_> = sent.get_all("sec-websocket-version").iter().collect();
+        assert_eq!(versions, ["13"]);
+    }
+    let mut trailers = sent.clone();
+    headers::prepare_trailers(&mut trailers);
+    for name in trailers.keys() {
+        let dashed = name.as_str().replace('_', "-");
+        let ours = ["x-forwarded-", "sec-websocket-"].iter().any(|prefix| dashed.starts_with(prefix));
+        assert!(!ours && !["x-request-id", "connection", "content-length", "via"].contains(&dashed.as_str()));
     }
 }
 

@@ -10,9 +10,16 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::request::forwarded::is_read_as;
+
 const NAME: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest name that is taken over. Bytes.
 const LONGEST: usize = 128;
+
+/// True for a header that origins may read as the name of a request.
+pub(crate) fn is_request_id(name: &HeaderName) -> bool {
+    is_read_as(name.as_str(), NAME.as_str())
+}
 
 /// The name of a request: visible ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,12 +55,9 @@ impl RequestIds {
     pub fn name(&self, headers: &mut HeaderMap, trusted: bool) -> RequestId {
         let given = headers.get(NAME).filter(|value| trusted && is_name(value)).cloned();
         let id = RequestId(given.unwrap_or_else(|| self.fresh()));
-        // `insert` leaves one. Many origins read `_` in a name as `-`.
-        let alike = |name: &HeaderName| {
-            let mut dashed = name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
-            *name != NAME && dashed.by_ref().eq(NAME.as_str().bytes())
-        };
-        let alike: Vec<HeaderName> = headers.keys().filter(|name| alike(name)).cloned().collect();
+        // `insert` leaves one.
+        let alike = |name: &&HeaderName| **name != NAME && is_request_id(name);
+        let alike: Vec<HeaderName> = headers.keys().filter(alike).cloned().collect();
         for name in alike {
             headers.remove(name);
         }

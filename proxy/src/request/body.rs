@@ -17,8 +17,23 @@ use tokio::time::Instant;
 use crate::{
     downstream::pace::Turn,
     observe::exchange::Exchange,
-    request::content::{Content as Received, ContentError},
+    request::{
+        content::{Content as Received, ContentError},
+        headers,
+    },
 };
+
+/// What comes of a body as it goes on: of trailers only what may be one, and none is the end.
+fn passed_on<E>(frame: Option<Result<Frame<Bytes>, E>>) -> Option<Result<Frame<Bytes>, E>> {
+    let mut frame = frame?;
+    if let Some(trailers) = frame.as_mut().ok().and_then(Frame::trailers_mut) {
+        headers::prepare_trailers(trailers);
+        if trailers.is_empty() {
+            return None;
+        }
+    }
+    Some(frame)
+}
 
 /// What a client gets: an origin's body, or bytes of our own.
 pub(crate) struct ResponseBody {
@@ -78,7 +93,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let polled = match &mut self.content {
-            Content::Origin(body) => Pin::new(body).poll_frame(cx),
+            Content::Origin(body) => Pin::new(body).poll_frame(cx).map(passed_on),
             Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
         };
@@ -209,7 +224,7 @@ impl Body for Upload {
         self.asked = true;
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.progress.starved.store(polled.is_pending(), Relaxed);
-        let frame = std::task::ready!(polled);
+        let frame = passed_on(std::task::ready!(polled));
         self.progress.note();
         if let Some(Ok(frame)) = &frame {
             let bytes = frame.data_ref().map_or(0, Bytes::len);

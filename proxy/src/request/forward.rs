@@ -27,9 +27,6 @@ pub(crate) async fn serve(
     routed: Routed<'_>,
     request: Request<Content>,
 ) -> Result<Response<ResponseBody>, Stop> {
-    if headers::has_foreign_coding(request.headers()) {
-        return Err(routed.refused(Reason::CodingNotSupported));
-    }
     let (request, progress) = prepare(&routed, request);
     let mut response =
         exchange(&routed, request, &progress).await.map_err(|reason| routed.refused(reason))?;

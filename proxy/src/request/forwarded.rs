@@ -49,10 +49,15 @@ fn begins(name: &str, with: &str) -> bool {
     name.len() >= with.len() && dashed.take(with.len()).eq(with.iter().copied())
 }
 
+/// As [`begins`], of the whole name.
+pub(crate) fn is_read_as(name: &str, other: &str) -> bool {
+    name.len() == other.len() && begins(name, other)
+}
+
 /// True for a header by which a client could pretend to be somebody else.
 pub(crate) fn is_forwarding(name: &HeaderName) -> bool {
     let name = name.as_str();
-    EXACT.iter().any(|exact| name.len() == exact.len() && begins(name, exact)) || begins(name, "x-forwarded-")
+    EXACT.iter().any(|exact| is_read_as(name, exact)) || begins(name, "x-forwarded-")
 }
 
 /// What a request says about the way that it came, if its peer is believed.

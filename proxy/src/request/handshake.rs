@@ -6,7 +6,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Version,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY},
     request, response,
 };
@@ -45,6 +45,16 @@ impl Handshake {
             true => Ok(Some(Self::ExtendedConnect)),
             false => Err(Reason::MethodNotSupported),
         }
+    }
+
+    /// What is wrong with the request. It is refused here, and not by the origin alone: an origin that takes it for a plain
+    /// request must never be at the other end of a tunnel.
+    pub fn fault(self, headers: &HeaderMap) -> Option<Reason> {
+        headers::version_fault(headers).or_else(|| match self {
+            Self::Upgrade => headers::key_fault(headers),
+            // It needs no key of the client's (RFC 8441, 5).
+            Self::ExtendedConnect => None,
+        })
     }
 
     /// Makes the client's request the one that its origin gets.

@@ -1,7 +1,8 @@
 //! Headers between two connections: hop-by-hop ones end here (RFC 9110, 7.6.1), a WebSocket's upgrade is recognised.
 //!
 //! `Connection` may name further headers as hop-by-hop, but not those on which routing, framing, identity or the handshake
-//! rest: a client must not be able to hide them from the origin. `Transfer-Encoding` is hyper's on either side.
+//! rest: a client must not be able to hide them from the origin. Nor may a trailer be any of them: whoever puts trailers among
+//! the headers would take it for ours. `Transfer-Encoding` is hyper's on either side.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
@@ -11,17 +12,88 @@ use http::{
     },
 };
 
-use crate::request::{forwarded::is_forwarding, reason::Reason};
+use crate::{
+    observe::request_id::is_request_id,
+    request::{
+        forwarded::{is_forwarding, is_read_as},
+        reason::Reason,
+    },
+};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 pub(crate) const WEBSOCKET: &str = "websocket";
 
+/// Besides what is of the connection, of routing, identity and the handshake: what RFC 9110, 6.5.1 keeps out of trailers, as it
+/// says how to frame, to read or to answer the message, or who asks for it.
+const NO_TRAILERS: [&str; 38] = [
+    "accept-encoding",
+    "age",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "location",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "via",
+    "warning",
+    "www-authenticate",
+];
+
 /// True for what `Connection` cannot make hop-by-hop.
 fn is_end_to_end(name: &HeaderName) -> bool {
     [HOST, CONTENT_LENGTH, CONTENT_TYPE, AUTHORIZATION, COOKIE, ORIGIN, VIA].contains(name)
         || is_forwarding(name)
+        || is_request_id(name)
         || name.as_str().starts_with("sec-websocket-")
+}
+
+/// True for what means something only in a head, or is not the sender's to say.
+fn is_no_trailer(name: &HeaderName) -> bool {
+    is_forwarding(name)
+        || is_request_id(name)
+        || is_websocket(name)
+        || NO_TRAILERS.iter().any(|no| is_read_as(name.as_str(), no))
+}
+
+fn is_websocket(name: &HeaderName) -> bool {
+    const PREFIX: &str = "sec-websocket-";
+    name.as_str().get(..PREFIX.len()).is_some_and(|begin| is_read_as(begin, PREFIX))
+}
+
+/// Leaves of a message's trailers, either way, what may be one.
+pub(crate) fn prepare_trailers(trailers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = trailers.keys().filter(|name| is_no_trailer(name)).cloned().collect();
+    for name in named {
+        trailers.remove(name);
+    }
 }
 
 /// The comma-separated members of all fields of a name.
@@ -56,13 +128,16 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// True if the content has a transfer coding that is not passed on: anything but one `chunked`. The field ends here, and the
-/// content would go on in a coding that nobody names any more.
+/// True if the content has a transfer coding that is not passed on: anything but one `chunked`, to the letter. The field ends
+/// here, and the content would go on in a coding that nobody names any more. An empty member of the list is none to some, and
+/// unreadable to others.
 pub(crate) fn has_foreign_coding(headers: &HeaderMap) -> bool {
-    let mut codings = members(headers, &TRANSFER_ENCODING);
-    headers.contains_key(TRANSFER_ENCODING)
-        && !(codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
-            && codings.next().is_none())
+    let mut fields = headers.get_all(TRANSFER_ENCODING).iter();
+    match (fields.next(), fields.next()) {
+        (None, _) => false,
+        (Some(coding), None) => !coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => true,
+    }
 }
 
 /// Makes a plain request's headers those of the next hop. `chunked` if its content comes without a length.
@@ -75,12 +150,16 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, chunked: bool) {
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     // hyper answers the expectation itself as soon as the origin's connection asks for the content.
-    if headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        headers.remove(EXPECT);
-    }
+    remove_expectation(headers);
     if chunked {
         // Said aloud, because hyper takes a GET of unknown length for one without content.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+fn remove_expectation(headers: &mut HeaderMap) {
+    if headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        headers.remove(EXPECT);
     }
 }
 
@@ -97,6 +176,8 @@ pub(crate) fn prepare_response(headers: &mut HeaderMap) {
 pub(crate) fn prepare_upgrade(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     headers.remove(TE);
+    // There is no content to wait for.
+    remove_expectation(headers);
     headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
 }
@@ -118,13 +199,17 @@ pub(crate) fn is_websocket_request<B>(request: &Request<B>) -> bool {
         && wants_websocket(request.headers())
 }
 
-/// What is wrong with the handshake of a WebSocket request (RFC 6455, 4.2.1). It is refused here, and not by the origin alone:
-/// an origin that takes it for a plain request must never be at the other end of a tunnel.
-pub(crate) fn handshake_fault(headers: &HeaderMap) -> Option<Reason> {
-    let mut versions = members(headers, &SEC_WEBSOCKET_VERSION);
-    if versions.next() != Some("13") || versions.next().is_some() {
-        return Some(Reason::WebsocketVersion);
+/// What is wrong with the version of WebSocket that is asked for, whichever version of HTTP asks (RFC 6455, 4.2.1; RFC 8441, 5).
+pub(crate) fn version_fault(headers: &HeaderMap) -> Option<Reason> {
+    let mut versions = headers.get_all(SEC_WEBSOCKET_VERSION).iter();
+    match (versions.next(), versions.next()) {
+        (Some(version), None) if version == "13" => None,
+        _ => Some(Reason::WebsocketVersion),
     }
+}
+
+/// What is wrong with the key of an upgrade (RFC 6455, 4.2.1).
+pub(crate) fn key_fault(headers: &HeaderMap) -> Option<Reason> {
     let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
     let is_key = |key: &HeaderValue| {
         let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
@@ -192,6 +277,7 @@ mod tests {
             ("via", "1.1 a"),
             ("forwarded", "for=a"),
             ("x-forwarded-for", "a"),
+            ("x-request-id", "x"),
             ("sec-websocket-key", "x"),
         ]);
         for name in kept.keys() {
@@ -199,6 +285,78 @@ mod tests {
             headers.insert(CONNECTION, HeaderValue::from_str(name.as_str()).expect("a name"));
             strip_hop_by_hop(&mut headers);
             assert_eq!(headers, kept, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_chunked_is_the_only_coding() {
+        let foreign = |values: &[&'static str]| {
+            has_foreign_coding(&map(&values
+                .iter()
+                .map(|value| ("transfer-encoding", *value))
+                .collect::<Vec<_>>()))
+        };
+        assert!(!foreign(&[]) && !foreign(&["chunked"]) && !foreign(&["Chunked"]));
+        for values in [
+            &[",chunked"][..],
+            &["chunked,"],
+            &[", chunked"],
+            &["chunked, chunked"],
+            &["gzip, chunked"],
+            &["gzip"],
+            &[""],
+            &["chunked;x=1"],
+            &["chunked", "chunked"],
+            &["", "chunked"],
+        ] {
+            assert!(foreign(values), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_trailer_says_nothing_about_who_asks_and_how_to_read_it() {
+        let mut trailers = map(&[
+            ("x-sum", "1"),
+            ("server-timing", "2"),
+            ("etag", "3"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+            ("true_client_ip", "6.6.6.6"),
+            ("x-request-id", "mine"),
+            ("x_request_id", "mine"),
+            ("connection", "x-sum"),
+            ("keep-alive", "1"),
+            ("proxy-connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("content_length", "5"),
+            ("upgrade", "websocket"),
+            ("te", "gzip"),
+            ("trailer", "x-sum"),
+            ("sec-websocket-key", "x"),
+            ("sec_websocket_version", "13"),
+            ("via", "1.1 weir"),
+            ("cookie", "a=1"),
+            ("set-cookie", "a=1"),
+            ("authorization", "x"),
+            ("host", "other"),
+        ]);
+        prepare_trailers(&mut trailers);
+        assert_eq!(names(&trailers), ["etag", "server-timing", "x-sum"]);
+    }
+
+    #[test]
+    fn the_version_of_a_websocket_is_13_and_said_once() {
+        let fault = |versions: &[&'static str]| {
+            let fields: Vec<_> = versions.iter().map(|value| ("sec-websocket-version", *value)).collect();
+            version_fault(&map(&fields))
+        };
+        assert_eq!(fault(&["13"]), None);
+        for versions in
+            [&[][..], &[""], &["8"], &[",13"], &["13,"], &["13, 8"], &["8, 13"], &["13", "13"], &["13", ""]]
+        {
+            assert_eq!(fault(versions), Some(Reason::WebsocketVersion), "{versions:?}");
         }
     }
 

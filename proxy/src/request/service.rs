@@ -251,6 +251,10 @@ impl Requests {
         exchange: &mut Exchange,
     ) -> Result<Response<ResponseBody>, Stop> {
         let client = &self.client;
+        // Before anything else: where its content ends is not known, so no other answer may leave the connection open.
+        if headers::has_foreign_coding(request.headers()) {
+            return Err(Reason::CodingNotSupported.into());
+        }
         let handshake = Handshake::of(&request)?;
         let target = Target::of(&request, client.scheme)?;
         let route = snapshot.find(&target.host).ok_or(Reason::HostUnknown)?;
@@ -283,9 +287,7 @@ impl Requests {
         let introduction = Introduction::new((said.client, port).into(), client.local_address);
         let routed =
             Routed { client, shared: &self.shared, snapshot, route, target, switch, said, introduction };
-        if let Some(Handshake::Upgrade) = handshake
-            && let Some(reason) = headers::handshake_fault(request.headers())
-        {
+        if let Some(reason) = handshake.and_then(|handshake| handshake.fault(request.headers())) {
             return Err(routed.refused(reason));
         }
         match handshake {

@@ -34,6 +34,11 @@ impl Target {
 }
 
 fn check_target(uri: &Uri, header: &str, host: &str, scheme: Scheme) -> Result<(), Reason> {
+    // `*` has an authority over HTTP/2, and what is not ASCII is read in different ways.
+    let is_path = |path: &PathAndQuery| path.path().starts_with('/') && path.as_str().is_ascii();
+    if !uri.path_and_query().is_none_or(is_path) {
+        return Err(Reason::BadTarget);
+    }
     let Some(authority) = uri.authority() else {
         return if uri.path().starts_with('/') { Ok(()) } else { Err(Reason::BadTarget) };
     };
@@ -105,9 +110,19 @@ mod tests {
         ] {
             assert_eq!(read(target, &[host]), Err(Reason::TargetHostMismatch), "{target} {host}");
         }
-        for target in ["ftp://a.example/", "http://u@a.example/", "*", "a.example:80"] {
+        for target in ["ftp://a.example/", "http://u@a.example/", "*", "a.example:80", "/\u{e4}", "/?\u{e4}"]
+        {
             assert_eq!(read(target, &["a.example"]), Err(Reason::BadTarget), "{target}");
         }
+    }
+
+    #[test]
+    fn a_star_is_no_path_also_where_it_comes_with_a_host() {
+        // As `h2` puts together what HTTP/2 has in pieces.
+        let uri = Uri::builder().scheme("http").authority("a.example").path_and_query("*");
+        let request = Request::builder().uri(uri.build().expect("a URI")).header(HOST, "a.example");
+        let read = Target::of(&request.body(()).expect("a request"), Scheme::Http);
+        assert_eq!(read, Err(Reason::BadTarget));
     }
 
     #[test]

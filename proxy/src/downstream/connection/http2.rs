@@ -158,6 +158,12 @@ async fn drive<T: Transport>(
                     continue;
                 }
             }
+            // The zone's own, as soon as a request has named one.
+            let own = limits.now().keep_alive;
+            if !first && !drained && !closing && own != limit {
+                limit = own;
+                timer.as_mut().reset(streams.due(limit, now));
+            }
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }

@@ -39,7 +39,7 @@ struct Passed {
 
 /// However the bytes come in, the same passes. Nothing passes that was not there, but the byte that is no request. And hyper, which
 /// has the bytes behind the gate, sees requests where heads were judged and nowhere else, with the content that was followed: there
-/// is no other way for a request to hide in another one.
+/// is no other way for a request to hide in another one. It never waits for what the gate keeps back for good either.
 pub fn http1(data: &[u8]) {
     let (cut, stream) = knife(data);
     let whole = passed(stream, stream.len().max(1));
@@ -95,7 +95,7 @@ impl Passed {
                     let length = match gate.part {
                         Part::Head => Some(0),
                         Part::Content(length) => Some(length),
-                        Part::Chunks(_) | Part::Any => None,
+                        Part::Chunks(_) | Part::Lost | Part::End => None,
                     };
                     self.heads.push(Head { bytes: self.bytes[from..].to_vec(), length });
                 }
@@ -128,17 +128,17 @@ fn served(stream: &[u8], cut: usize) -> Vec<Seen> {
             pace.hold(true);
         }
         async move {
-            // As the proxy does (`Reason::closes`).
-            let closes = headers::has_foreign_coding(request.headers());
             let method = request.method().as_str().to_owned();
-            let received = match closes {
+            // As the proxy does. That it closes behind such an answer as well is not needed here: the gate alone has to do.
+            let refused = headers::has_foreign_coding(request.headers());
+            let received = match refused {
                 true => None,
                 false => request.into_body().collect().await.ok().map(|all| all.to_bytes().len() as u64),
             };
             log.lock().expect("unpoisoned").push(Seen { method, received });
             pace.hold(false);
             let mut response = Response::new(Empty::<Bytes>::new());
-            if received.is_none() {
+            if received.is_none() && !refused {
                 *response.status_mut() = StatusCode::BAD_REQUEST;
                 response.headers_mut().insert(CONNECTION, http::HeaderValue::from_static("close"));
             }

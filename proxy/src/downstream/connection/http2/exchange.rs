@@ -15,7 +15,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST},
+    header::{CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, TE},
 };
 use hyper::body::{Body, Frame};
 use tracing::debug;
@@ -32,6 +32,9 @@ use crate::{
     server::Shared,
 };
 
+/// Fields of a request, its cookies counted as one: as many as hyper takes over HTTP/1.
+const MAX_FIELDS: usize = 100;
+
 /// Serves one stream to its end, or to the tunnel that it becomes.
 pub(super) async fn run(
     request: Request<RecvStream>,
@@ -41,6 +44,11 @@ pub(super) async fn run(
     busy: Busy,
 ) {
     let is_head = request.method() == Method::HEAD;
+    if request.headers().get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        // As `h2` resets a malformed request; it takes any number of lengths that agree, but no origin should have to.
+        shared.counters.malformed.add(1);
+        return respond.send_reset(Reason::PROTOCOL_ERROR);
+    }
     if is_waited_for(&request) {
         let mut go_on = Response::new(());
         *go_on.status_mut() = StatusCode::CONTINUE;
@@ -48,6 +56,14 @@ pub(super) async fn run(
         let _ = respond.send_informational(go_on);
     }
     let (request, receive) = translate(request);
+    if request.headers().len() > MAX_FIELDS {
+        shared.counters.malformed.add(1);
+        let mut refused = Response::new(());
+        *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        // Fails only for a stream that is gone.
+        let _ = respond.send_response(refused, true);
+        return;
+    }
     let switch = Switch::default();
     let mut answer = pin!(requests.answer(request, &switch));
     let answered = poll_fn(|cx| {
@@ -87,9 +103,10 @@ pub(super) async fn run(
     }
 }
 
-/// The client waits for a 100 before it sends its content.
+/// The client waits for a 100 before it sends its content. What comes on a WebSocket's stream is none.
 fn is_waited_for(request: &Request<RecvStream>) -> bool {
-    !request.body().is_end_stream()
+    request.method() != Method::CONNECT
+        && !request.body().is_end_stream()
         && request
             .headers()
             .get(EXPECT)
@@ -130,6 +147,8 @@ fn join_cookies(headers: &mut HeaderMap) {
 fn head_of(response: Response<ResponseBody>) -> (Response<()>, ResponseBody) {
     let (mut parts, body) = response.into_parts();
     headers::strip_hop_by_hop(&mut parts.headers);
+    // Means nothing in an answer, and `h2` takes no answer with it.
+    parts.headers.remove(TE);
     if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
         parts.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
     }
