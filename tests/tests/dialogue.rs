@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
-use time::{OffsetDateTime, macros::datetime};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use weir_tests::{
     ADMIN, Agent, Conf, HTTP, ORIGIN, Process, SOON, World, ZoneConf, eventually, http,
     mail::MailServer,
@@ -21,7 +21,6 @@ use weir_tests::{
     python, websocket, world,
 };
 
-const START: OffsetDateTime = datetime!(2026-03-02 00:00 UTC);
 /// Its plan writes by itself, another's waits for a person.
 const A: &str = "a.test";
 const B: &str = "b.test";
@@ -34,16 +33,27 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// The policy's clock, which goes as far as its file says.
 struct Clock {
     file: PathBuf,
+    start: OffsetDateTime,
 }
 
 impl Clock {
     fn new(world: &World) -> Self {
-        let clock = Self { file: world.folder().join("clock") };
-        clock.set(START);
+        // Its alerts have to be of today for an Alertmanager whose clock nobody can set.
+        let now = OffsetDateTime::now_utc();
+        let hour = now.unix_timestamp() / 3600 - 4;
+        let start = OffsetDateTime::from_unix_timestamp(hour * 3600).expect("a time");
+        let clock = Self { file: world.folder().join("clock"), start };
+        clock.set(0);
         clock
     }
 
-    fn set(&self, at: OffsetDateTime) {
+    /// So many hours after the start, as the command line has it.
+    fn hour(&self, hours: i64) -> String {
+        (self.start + time::Duration::hours(hours)).format(&Rfc3339).expect("a time")
+    }
+
+    fn set(&self, hours: i64) {
+        let at = self.start + time::Duration::hours(hours);
         let next = self.file.with_extension("next");
         fs::write(&next, at.unix_timestamp().to_string()).expect("a file");
         fs::rename(&next, &self.file).expect("a file in place");
@@ -183,7 +193,7 @@ fn usage_in_the_kernel_becomes_one_case_one_alert_one_mail_and_an_answer_and_a_l
         let _others = websocket::connect_many(HTTP, 15, |_| B.to_owned());
 
         // More than 3 hours above 11: a case, a letter, an alert, an event.
-        clock.set(START + Duration::from_secs(4 * 3600));
+        clock.set(4);
         let case = eventually("a case that has heard of its letter", PATIENCE, || in_state(A, "contacted"));
         let id = case["case"].as_str().expect("an id").to_owned();
         let letter = mail.receive();
@@ -212,11 +222,10 @@ fn usage_in_the_kernel_becomes_one_case_one_alert_one_mail_and_an_answer_and_a_l
         assert!(world.hand(&["zone", "report", A, "--svg"]).done().stdout.starts_with("<svg "));
 
         // A limit without a contact is refused: nobody has written to the other zone yet.
-        let soon = "2026-03-09T00:00:00Z";
         let limit = |zone: &str, from: &str| {
             world.hand(&["case", "schedule-limit", zone, "5", "--from", from, "--reason", "far above"])
         };
-        limit(B, soon).failed(1, "no notice on this case was delivered");
+        limit(B, &clock.hour(168)).failed(1, "no notice on this case was delivered");
 
         // The page shows, and changes nothing; the answer moves the case, once.
         let page = link(&letter);
@@ -242,10 +251,10 @@ fn usage_in_the_kernel_becomes_one_case_one_alert_one_mail_and_an_answer_and_a_l
         assert_eq!(words, "by link: A launch");
 
         // With contact, grace and approval it reaches the kernel.
-        limit(A, "2026-03-02T12:00:00Z").failed(1, "grace");
-        limit(A, "2026-03-03T06:00:00Z").done();
+        limit(A, &clock.hour(12)).failed(1, "grace");
+        limit(A, &clock.hour(30)).done();
         world.hand(&["case", "approve", A, "--reason", "agreed"]).done();
-        clock.set(START + Duration::from_secs(31 * 3600));
+        clock.set(31);
         eventually("the limit", PATIENCE, || in_state(A, "limited"));
         let refused =
             eventually("a refusal", SOON, || match websocket::open(HTTP, A).map_err(|e| e.to_string())? {
