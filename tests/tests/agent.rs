@@ -193,13 +193,14 @@ fn sockets_from_before_the_agent_are_told_and_can_still_be_counted() {
 }
 
 /// Families without a series where no zone outgrows its plan.
-const OF_CASES: [&str; 6] = [
+const OF_CASES: [&str; 7] = [
     "weir_zone_over_guideline_ratio",
     "weir_zone_budget_spent_ratio",
     "weir_zone_counted_spikes",
     "weir_case_state",
     "weir_case_days_in_state",
     "weir_notices",
+    "weir_notice_attempts_total",
 ];
 
 #[test]
