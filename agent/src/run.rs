@@ -319,8 +319,20 @@ fn listener_count(config: &Config) -> usize {
 }
 
 fn marks(config: &Config) -> Result<Option<Marks>, MarkCollision> {
-    config.agent.marks.map(|range| Marks::new(range, &config.zones)).transpose()
+    let marks = config.agent.marks.map(|range| Marks::new(range, &config.zones)).transpose()?;
+    if let Some(marks) = marks.as_ref().filter(|marks| !marks.unmarked().is_empty()) {
+        let first: Vec<&str> = marks.unmarked().iter().take(TOLD_ZONES).map(|zone| &**zone).collect();
+        tracing::error!(
+            zones = marks.unmarked().len(),
+            first = first.join(", "),
+            "zones without a number in marks: give them one with `mark = ...`, or `marks` a mask that leaves more bits"
+        );
+    }
+    Ok(marks)
 }
+
+/// Zones that are named where there may be many.
+const TOLD_ZONES: usize = 10;
 
 fn host_policy(config: &Config) -> HostPolicy {
     HostPolicy {
@@ -400,11 +412,12 @@ fn apply(state: &State, current: &Config, config: &Config) -> Result<String, Age
     kernel.tables.set_uids(&uids)?;
     kernel.tables.set_listeners(&listeners)?;
     *lock(&state.listeners) = listeners.iter().map(|(address, _)| listener_key(address)).collect();
+    // Before anybody can read numbers of a slot's new zone.
+    state.forget_peaks(&changes.freed);
     drop((zones, kernel));
     lock(&state.standing).want(&config.xdp.interfaces, &mut lock(&state.kernel));
     *lock(&state.marks) = marks;
     *lock(&state.post) = Arc::new(post);
-    state.forget_peaks(&changes.freed);
     Ok(format!("zones: {} added, {} changed, {} removed", changes.added, changes.changed, changes.removed))
 }
 
@@ -466,9 +479,11 @@ fn every_second(state: &State) {
     if state.host.doomed() > 0 {
         doomed::end(state);
     }
-    let freed = lock(&state.zones).reap(&state.memory);
-    state.forget_peaks(&freed);
+    let mut zones = lock(&state.zones);
     let mut kernel = lock(&state.kernel);
+    let freed = zones.reap(&state.memory, &kernel.tables);
+    state.forget_peaks(&freed);
+    drop(zones);
     kernel.flush_log();
     gate::sweep(&mut kernel.gate);
 }

@@ -1,15 +1,18 @@
 //! The zone table: which zone has which slot of the kernel's arrays, in step with the configuration.
 //!
 //! A configuration is applied whole or not at all. A zone that leaves it is *draining*: the kernel no longer finds it, its
-//! live sockets go on being counted, and its slot is given away only when its counts are 0 and no program can still
-//! hold the slot. The table survives the agent: it is read back from the pinned maps.
+//! live sockets go on being counted, and its slot is given away only when its counts are 0, no listener names it, and no program
+//! can still hold it. The table survives the agent: it is read back from the pinned maps.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
-use weir_common::zone::{FLAG_LEASED, UNCAPPED, ZoneKey, ZoneLeases, ZonePolicy};
+use weir_common::{
+    listener::{Listener, ListenerKey},
+    zone::{FLAG_LEASED, UNATTRIBUTED, UNCAPPED, ZoneKey, ZoneLeases, ZonePolicy},
+};
 use weir_config::Zone;
 
 use crate::kernel::{KernelError, Tables, ZoneMemory, rcu_grace_period};
@@ -55,6 +58,13 @@ struct Removed {
     key: ZoneKey,
     policy: ZonePolicy,
     entry: Entry,
+}
+
+/// A listener that was dedicated to a zone that goes, and stands open to nobody in particular until it is said anew.
+struct SetAside {
+    address: ListenerKey,
+    listener: Listener,
+    zone: ZoneKey,
 }
 
 /// All zones that have a slot.
@@ -196,10 +206,12 @@ impl ZoneTable {
 
         // Removed first, so that their slots can serve the new ones where they are empty.
         let removed = self.remove(&gone, memory, tables)?;
-        let added = self.make_room(&missing, memory, &mut changes.freed);
+        let mut aside = Vec::new();
+        let added = self.make_room(&missing, memory, tables, &mut aside, &mut changes.freed);
         let added = added.and_then(|()| self.add(&missing, &wanted, memory, tables));
         if let Err(error) = added {
             self.restore(removed, memory, tables);
+            self.put_back(aside, tables);
             return Err(error);
         }
 
@@ -263,6 +275,8 @@ impl ZoneTable {
         &mut self,
         missing: &[ZoneKey],
         memory: &ZoneMemory,
+        tables: &mut Tables,
+        aside: &mut Vec<SetAside>,
         freed: &mut Vec<u32>,
     ) -> Result<(), ZoneTableError> {
         let old: HashSet<ZoneKey> = self.draining.values().map(|(key, _)| *key).collect();
@@ -273,7 +287,10 @@ impl ZoneTable {
             return Err(ZoneTableError::Full { needed, used: capacity - self.free.len() - empty, capacity });
         }
         if needed > self.free.len() {
-            freed.extend(self.reap(memory));
+            freed.extend(self.reap(memory, tables));
+        }
+        if needed > self.free.len() && self.set_aside(tables, aside)? {
+            freed.extend(self.reap(memory, tables));
         }
         if needed > self.free.len() {
             let capacity = memory.slots() as usize - 1;
@@ -312,10 +329,47 @@ impl ZoneTable {
         Ok(())
     }
 
+    /// Takes the slots of zones that drain out of the listeners that name them, so that they can be freed. Sockets that are born
+    /// there until the listeners are said anew are unattributed. False if there were none.
+    fn set_aside(&self, tables: &mut Tables, aside: &mut Vec<SetAside>) -> Result<bool, KernelError> {
+        for (address, listener) in tables.listeners()? {
+            let Some((zone, _)) = self.draining.get(&listener.slot) else { continue };
+            tables.set_listener(address, Listener { slot: UNATTRIBUTED, ..listener })?;
+            aside.push(SetAside { address, listener, zone: *zone });
+        }
+        Ok(!aside.is_empty())
+    }
+
+    /// Takes `set_aside` back, after `restore`.
+    fn put_back(&self, aside: Vec<SetAside>, tables: &mut Tables) {
+        for SetAside { address, listener, zone } in aside {
+            let Some(Entry { slot, .. }) = self.live.get(&zone) else { continue };
+            if let Err(error) = tables.set_listener(address, Listener { slot: *slot, ..listener }) {
+                tracing::error!(%error, "a listener could not be put back to its zone: restart the agent");
+            }
+        }
+    }
+
     /// Frees the slots of drained zones. Returns the freed slots. Waits for an RCU grace period if there are any.
-    pub fn reap(&mut self, memory: &ZoneMemory) -> Vec<u32> {
-        let candidates: Vec<u32> =
+    ///
+    /// A slot that a listener names stays, as sockets can be born into it at any time.
+    pub fn reap(&mut self, memory: &ZoneMemory, tables: &Tables) -> Vec<u32> {
+        let mut candidates: Vec<u32> =
             self.draining.keys().copied().filter(|slot| is_empty(memory, *slot)).collect();
+        if candidates.is_empty() {
+            return Vec::new();
+        }
+        // Before the grace period: a program that found a listener when it named the slot has ended after it.
+        match tables.listeners() {
+            Ok(listeners) => {
+                let named: HashSet<u32> = listeners.into_iter().map(|(_, listener)| listener.slot).collect();
+                candidates.retain(|slot| !named.contains(slot));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the listeners cannot be read: slots of removed zones are not reused");
+                return Vec::new();
+            }
+        }
         if candidates.is_empty() {
             return Vec::new();
         }

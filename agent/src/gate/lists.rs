@@ -178,7 +178,7 @@ type Entries = BTreeMap<PrefixKey, PrefixEntry>;
 type Changes = Vec<(PrefixKey, Option<PrefixEntry>)>;
 
 fn configure_one(table: &mut PrefixTable, wanted: &[IpNet]) -> Result<Changes, KernelError> {
-    let changes = changes(table.entries(), &keys(wanted));
+    let changes = changes(table.entries(), &keys(wanted), table.room());
     let mut earlier = Vec::with_capacity(changes.len());
     for (key, entry) in changes {
         let before = table.entries().get(&key).copied();
@@ -191,19 +191,27 @@ fn configure_one(table: &mut PrefixTable, wanted: &[IpNet]) -> Result<Changes, K
     Ok(earlier)
 }
 
-/// What has to be set, and what taken out, for the configuration's part to be this. Those that go make room for those that come.
-fn changes(entries: &Entries, wanted: &BTreeSet<PrefixKey>) -> Changes {
-    let gone = entries
+/// What has to be set, and what taken out, for the configuration's part to be this. Those that come are there before those that go
+/// are gone, so that a prefix that is written as two has no instant outside of the list; only where the table has no room for both
+/// do as many go first.
+fn changes(entries: &Entries, wanted: &BTreeSet<PrefixKey>, room: usize) -> Changes {
+    let (changed, mut gone): (Changes, Changes) = entries
         .iter()
         .filter(|(key, entry)| entry.by & BY_CONFIGURATION != 0 && !wanted.contains(key))
-        .map(|(key, entry)| (*key, without(*entry, BY_CONFIGURATION)));
-    let come = wanted.iter().filter_map(|key| {
-        let none = PrefixEntry { until_boot_ns: 0, prefix_len: key.prefix_len, by: 0 };
-        let entry = entries.get(key).copied().unwrap_or(none);
-        let by = entry.by | BY_CONFIGURATION;
-        (by != entry.by).then_some((*key, Some(PrefixEntry { by, ..entry })))
-    });
-    gone.chain(come).collect()
+        .map(|(key, entry)| (*key, without(*entry, BY_CONFIGURATION)))
+        .partition(|(_, rest)| rest.is_some());
+    let come: Changes = wanted
+        .iter()
+        .filter_map(|key| {
+            let none = PrefixEntry { until_boot_ns: 0, prefix_len: key.prefix_len, by: 0 };
+            let entry = entries.get(key).copied().unwrap_or(none);
+            let by = entry.by | BY_CONFIGURATION;
+            (by != entry.by).then_some((*key, Some(PrefixEntry { by, ..entry })))
+        })
+        .collect();
+    let new = come.iter().filter(|(key, _)| !entries.contains_key(key)).count();
+    let last = gone.split_off(new.saturating_sub(room).min(gone.len()));
+    gone.into_iter().chain(come).chain(changed).chain(last).collect()
 }
 
 fn restore(table: &mut PrefixTable, earlier: Changes) {
@@ -316,7 +324,7 @@ mod tests {
             entry("10.4.0.0/16", BY_CONFIGURATION, 0),
         ]);
         let wanted = BTreeSet::from(["10.2.0.0/16", "10.4.0.0/16", "10.5.0.0/16"].map(net));
-        let changed: BTreeMap<_, _> = changes(&entries, &wanted).into_iter().collect();
+        let changed: BTreeMap<_, _> = changes(&entries, &wanted, 9).into_iter().collect();
         let some = |(key, entry)| (key, Some(entry));
         let expected = BTreeMap::from([
             (net("10.0.0.0/8"), None),
@@ -325,6 +333,27 @@ mod tests {
             some(entry("10.5.0.0/16", BY_CONFIGURATION, 0)),
         ]);
         assert_eq!(changed, expected);
+    }
+
+    #[test]
+    fn what_comes_is_there_before_what_goes_is_gone() {
+        let entries = Entries::from([
+            entry("10.0.0.0/24", BY_CONFIGURATION, 0),
+            entry("10.0.9.0/24", BY_CONFIGURATION, 0),
+            entry("10.1.0.0/16", BY_CONFIGURATION | BY_OPERATOR, 9),
+        ]);
+        let wanted = BTreeSet::from(["10.0.0.0/25", "10.0.0.128/25"].map(net));
+        let keys = |room| -> Vec<String> {
+            changes(&entries, &wanted, room).into_iter().map(|(key, _)| prefix(key).to_string()).collect()
+        };
+        let halves = ["10.0.0.0/25", "10.0.0.128/25"];
+        assert_eq!(keys(2), [halves[0], halves[1], "10.1.0.0/16", "10.0.0.0/24", "10.0.9.0/24"]);
+        assert_eq!(
+            keys(1),
+            ["10.0.0.0/24", halves[0], halves[1], "10.1.0.0/16", "10.0.9.0/24"],
+            "room for one"
+        );
+        assert_eq!(keys(0)[..2], ["10.0.0.0/24", "10.0.9.0/24"], "none");
     }
 
     #[test]

@@ -103,20 +103,50 @@ impl Tables {
     }
 
     /// The kernel follows the sockets accepted on these addresses, and on no others.
+    ///
+    /// What comes is there before what goes is gone: an address that is written in another form (`127.0.0.1`, then `0.0.0.0`) has no
+    /// instant in which its sockets are born uncounted. Only where the table has no room for both does something go first.
     pub fn set_listeners(&mut self, listeners: &[(SocketAddr, Listener)]) -> Result<(), KernelError> {
-        let name = names::MAP_LISTENERS;
         let wanted: StdHashMap<ListenerKey, Listener> =
             listeners.iter().map(|(address, listener)| (listener_key(address), *listener)).collect();
-        let present: Vec<_> =
-            self.listeners.keys().collect::<Result<_, _>>().map_err(KernelError::map(name))?;
-        for key in present.into_iter().filter(|key| !wanted.contains_key(&key.0)) {
-            self.listeners.remove(&key).map_err(KernelError::map(name))?;
-        }
+        let present: HashSet<ListenerKey> = self.listeners()?.into_iter().map(|(key, _)| key).collect();
+        let mut gone: Vec<ListenerKey> =
+            present.iter().filter(|key| !wanted.contains_key(key)).copied().collect();
+        let come = wanted.keys().filter(|key| !present.contains(key)).count();
+        let room = (self.capacities[1] as usize).saturating_sub(present.len());
+        let last = gone.split_off(come.saturating_sub(room).min(gone.len()));
+        self.remove_listeners(&gone)?;
         for (key, listener) in &wanted {
-            let (key, value) = (PodListenerKey(*key), PodListener(*listener));
-            self.listeners.insert(key, value, 0).map_err(KernelError::map(name))?;
+            self.set_listener(*key, *listener)?;
         }
+        self.remove_listeners(&last)?;
         self.listeners_len = wanted.len();
+        Ok(())
+    }
+
+    /// What the kernel does at each address.
+    pub fn listeners(&self) -> Result<Vec<(ListenerKey, Listener)>, KernelError> {
+        self.listeners
+            .iter()
+            .map(|entry| entry.map(|(key, listener)| (key.0, listener.0)))
+            .collect::<Result<_, _>>()
+            .map_err(KernelError::map(names::MAP_LISTENERS))
+    }
+
+    /// From now on the kernel does this at an address. A program that found the old record may still be running.
+    pub fn set_listener(&mut self, key: ListenerKey, listener: Listener) -> Result<(), KernelError> {
+        self.listeners
+            .insert(PodListenerKey(key), PodListener(listener), 0)
+            .map_err(KernelError::map(names::MAP_LISTENERS))
+    }
+
+    fn remove_listeners(&mut self, keys: &[ListenerKey]) -> Result<(), KernelError> {
+        for key in keys {
+            match self.listeners.remove(&PodListenerKey(*key)) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(KernelError::map(names::MAP_LISTENERS)(error)),
+            }
+        }
         Ok(())
     }
 
