@@ -79,6 +79,8 @@ pub enum Broken {
     Cut { end: u64, kept: u64 },
     #[error("ledger entry {seq} is not the one that was written")]
     Replaced { seq: u64 },
+    #[error("the ledger has {rows} rows beside its chain, which weir did not write")]
+    Beside { rows: u64 },
 }
 
 impl Head {

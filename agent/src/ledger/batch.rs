@@ -86,6 +86,10 @@ impl Store {
                 if head != self.head() && row::head(self.connection()).is_ok_and(|found| found == head) => {}
             other => other.map_err(failed("write to", self.path()))?,
         }
+        self.check_in_place()?;
+        if head != self.head() {
+            self.check_entry()?;
+        }
         self.set_head(head);
         Ok(())
     }
@@ -97,7 +101,8 @@ impl Store {
         step: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), LedgerError> {
         self.check_in_place()?;
-        self.write(step).map_err(failed(action, self.path()))
+        self.write(step).map_err(failed(action, self.path()))?;
+        self.check_in_place()
     }
 }
 

@@ -29,7 +29,10 @@ pub enum LedgerError {
     Tampered { path: PathBuf, source: Broken },
     #[error("the ledger {path} is damaged: {fault}; keep it, and put a backup in its place")]
     Damaged { path: PathBuf, fault: String },
-    #[error("the ledger {path} was removed or replaced while the agent had it open: restart the agent")]
+    #[error(
+        "the ledger {path}, or one of its files (-wal, -shm), was removed, replaced or emptied while the agent had it open: \
+         keep what is there as evidence, and restart the agent"
+    )]
     Replaced { path: PathBuf },
     #[error("cannot {action} the ledger {path}")]
     Database { action: &'static str, path: PathBuf, source: rusqlite::Error },

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, backup::Backup};
+use rusqlite::{Connection, OpenFlags, backup::Backup, config::DbConfig};
 use weir_reachout::ledger::{Broken, Entry, Head};
 
 use super::{
@@ -30,10 +30,12 @@ impl Reader {
             return Err(LedgerError::Missing { path: path.to_owned() });
         }
         let open = failed("open", path);
-        // Not read-only: a WAL that a killed agent left has to be read too, which makes files beside the ledger.
+        // Not read-only: a WAL that a killed agent left has to be read too, which takes the index beside it (`-shm`).
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(&open)?;
         connection.busy_timeout(PATIENCE).map_err(&open)?;
+        // The last connection that closes would fold that WAL into the main file, and so change what may be evidence.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(&open)?;
         connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;").map_err(&open)?;
         let (path, known) = (path.to_owned(), MIGRATIONS.len());
         match schema::kind(&connection).map_err(&open)? {
@@ -46,7 +48,7 @@ impl Reader {
         }
     }
 
-    /// Follows the whole chain and has SQLite check its file. `kept` is a head that was noted elsewhere: nothing that was
+    /// Follows the whole chain, has SQLite check its file, and looks for the triggers that keep others from changing entries. `kept` is a head that was noted elsewhere: nothing that was
     /// written up to it may be missing or replaced.
     pub fn verify(&self, kept: Option<Head>) -> Result<Head, LedgerError> {
         let tampered = |source| LedgerError::Tampered { path: self.path.clone(), source };
@@ -70,7 +72,15 @@ impl Reader {
             .connection
             .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
             .map_err(failed("check", &self.path))?;
-        if fault == "ok" { Ok(head) } else { Err(LedgerError::Damaged { path: self.path.clone(), fault }) }
+        let damaged = |fault| LedgerError::Damaged { path: self.path.clone(), fault };
+        if fault != "ok" {
+            return Err(damaged(fault));
+        }
+        let missing = schema::missing_triggers(&self.connection).map_err(failed("check", &self.path))?;
+        if !missing.is_empty() {
+            return Err(damaged(format!("triggers are missing or changed: {}", missing.join(", "))));
+        }
+        Ok(head)
     }
 
     /// Every entry, oldest first, as it is stored.

@@ -8,14 +8,13 @@ const COLUMNS: &str = "seq, at, zone, actor, reason, evidence, policy, fact, pre
 
 pub fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
     let sql = format!("INSERT INTO events ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
-    let json = |value| serde_json::to_string(value).map_err(to_sql);
-    let at = entry.at.format(&Rfc3339).map_err(to_sql)?;
+    let (at, actor) = texts(entry).map_err(to_sql)?;
     let seq = i64::try_from(entry.seq).map_err(to_sql)?;
     transaction.prepare_cached(&sql)?.execute(params![
         seq,
         at,
         entry.zone,
-        json(&entry.actor)?,
+        actor,
         entry.reason.as_str(),
         entry.evidence,
         entry.policy.as_str(),
@@ -24,6 +23,18 @@ pub fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<
         entry.hash.to_string(),
     ])?;
     Ok(())
+}
+
+/// How the two columns are written whose meaning is hashed, and not their text.
+fn texts(entry: &Entry) -> Result<(String, String), Box<dyn std::error::Error + Send + Sync>> {
+    Ok((entry.at.format(&Rfc3339)?, serde_json::to_string(&entry.actor)?))
+}
+
+/// Rows of numbers below the first, which are in no chain.
+pub fn strays(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM events WHERE seq < 1";
+    let count: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    u64::try_from(count).map_err(|error| from_sql(0, error))
 }
 
 /// Calls `each` with the entries from number `from` on, oldest first.
@@ -66,7 +77,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         let text: String = row.get(column)?;
         Hash::try_from(text).map_err(|error| from_sql(column, error))
     };
-    Ok(Entry {
+    let entry = Entry {
         seq: row.get::<_, i64>(0)?.try_into().map_err(|error| from_sql(0, error))?,
         at: OffsetDateTime::parse(&at, &Rfc3339).map_err(|error| from_sql(1, error))?,
         zone: row.get(2)?,
@@ -78,7 +89,13 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         fact: row.get(7)?,
         previous: hash(8)?,
         hash: hash(9)?,
-    })
+    };
+    // Another text of the same meaning has the same hash, and was not written by weir.
+    let written = texts(&entry).map_err(|error| from_sql(3, error))?;
+    if written != (at, row.get(3)?) {
+        return Err(from_sql(3, "the time or the actor is not written as weir writes it"));
+    }
+    Ok(entry)
 }
 
 fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
@@ -86,10 +103,10 @@ fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlit
     serde_json::from_str(&text).map_err(|error| from_sql(column, error))
 }
 
-fn from_sql(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+fn from_sql(column: usize, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
 }
 
-fn to_sql(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
-    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
+fn to_sql(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(error.into())
 }

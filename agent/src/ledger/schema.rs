@@ -3,7 +3,9 @@
 //! `PRAGMA application_id` says that a file is a ledger of weir, `PRAGMA user_version` how many of [`MIGRATIONS`] it has
 //! had. A migration is never changed once it is released; a new one goes to the end.
 
-use rusqlite::{Connection, Transaction};
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior::Immediate};
 
 /// ASCII `WEIR`.
 pub const APPLICATION_ID: i32 = 0x5745_4952;
@@ -152,4 +154,20 @@ pub fn migrate(transaction: &Transaction<'_>, version: usize) -> rusqlite::Resul
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)
+}
+
+/// The names of triggers that a ledger of the newest version has, and that this one has not, or not as weir made them.
+pub fn missing_triggers(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut new = Connection::open_in_memory()?;
+    let transaction = new.transaction_with_behavior(Immediate)?;
+    migrate(&transaction, 0)?;
+    transaction.commit()?;
+    let found = triggers(connection)?;
+    let missing = triggers(&new)?.into_iter().filter(|(name, sql)| found.get(name) != Some(sql));
+    Ok(missing.map(|(name, _)| name).collect())
+}
+
+fn triggers(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+    let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }

@@ -4,8 +4,9 @@
 //! the first entry to the last. Readable by its owner only: it holds customers' names and what was said of them.
 
 use std::{
+    cell::Cell,
     fs::{self, DirBuilder, File, OpenOptions},
-    io,
+    io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
@@ -14,7 +15,7 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior::Immediate};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use weir_reachout::ledger::{Draft, Entry, Head};
+use weir_reachout::ledger::{Broken, Draft, Entry, Head};
 
 use super::{
     LedgerError, row,
@@ -30,9 +31,47 @@ pub struct Store {
     head: Head,
     /// Transactions that were written since it was opened.
     writes: u64,
-    /// Device and inode of the file that is open.
-    identity: (u64, u64),
+    files: Files,
     _lock: Flock<File>,
+}
+
+/// The files that SQLite has open, as they were found: it goes on writing to one that nobody can find any more, or that somebody
+/// else has emptied, and says nothing.
+struct Files {
+    /// Device and inode of the main file, `-wal` and `-shm`. They stay as long as a connection is open.
+    identities: [Identity; 3],
+    /// The most bytes that the main file had: it never gets shorter.
+    main_bytes: Cell<u64>,
+}
+
+type Identity = Option<(u64, u64)>;
+const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+/// How a WAL begins, but for its last bit. SQLite writes that once, and takes a WAL that begins otherwise for empty.
+const WAL_MAGIC: [u8; 4] = [0x37, 0x7f, 0x06, 0x82];
+
+impl Files {
+    fn of(path: &Path) -> Self {
+        let main_bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+        Self { identities: SUFFIXES.map(|suffix| identity(path, suffix)), main_bytes: Cell::new(main_bytes) }
+    }
+
+    fn are_in_place(&self, path: &Path) -> bool {
+        let main_bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let shortened = main_bytes < self.main_bytes.get();
+        self.main_bytes.set(main_bytes.max(self.main_bytes.get()));
+        !shortened && self.identities == SUFFIXES.map(|suffix| identity(path, suffix))
+    }
+}
+
+fn identity(path: &Path, suffix: &str) -> Identity {
+    fs::metadata(beside(path, suffix)).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// The WAL is one. An emptied one to which SQLite goes on writing begins with zeros.
+fn has_wal(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = File::open(beside(path, "-wal")).and_then(|mut wal| wal.read_exact(&mut magic));
+    read.is_ok() && (magic[..3] == WAL_MAGIC[..3] && magic[3] & !1 == WAL_MAGIC[3])
 }
 
 impl Store {
@@ -54,20 +93,14 @@ impl Store {
         }
         let lock = lock(path)?;
         // SQLite gives its other files the permissions of this one.
-        let made = private().open(path).map_err(file("open"))?;
-        let metadata = made.metadata().map_err(file("look at"))?;
+        drop(private().open(path).map_err(file("open"))?);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(failed("open", path))?;
         prepare(&mut connection, path)?;
+        // Before it is read: what is put in place of a file meanwhile is found by the first write.
+        let files = Files::of(path);
         let head = follow(&connection, path, each)?;
-        Ok(Self {
-            path: path.to_owned(),
-            connection,
-            head,
-            writes: 0,
-            identity: (metadata.dev(), metadata.ino()),
-            _lock: lock,
-        })
+        Ok(Self { path: path.to_owned(), connection, head, writes: 0, files, _lock: lock })
     }
 
     /// Writes an entry at the end of the chain; it is on the disk when this returns.
@@ -80,12 +113,10 @@ impl Store {
 
     /// Writes a sign of life, to know that an event could be written.
     pub fn beat(&mut self, at: OffsetDateTime) -> Result<(), LedgerError> {
-        self.check_in_place()?;
         let at = at.format(&Rfc3339).unwrap_or_default();
-        self.write(|transaction| {
+        self.change("write to", |transaction| {
             transaction.execute("INSERT OR REPLACE INTO heartbeat (one, at) VALUES (1, ?1)", [&at]).map(drop)
         })
-        .map_err(failed("write to", &self.path))
     }
 
     /// The newest entries, newest first.
@@ -144,12 +175,18 @@ impl Store {
         Ok(())
     }
 
-    /// SQLite would go on writing to a file that nobody can find any more.
+    /// Before and after each transaction: what was written to files that are not the ledger's any more is not written.
     pub(super) fn check_in_place(&self) -> Result<(), LedgerError> {
-        match fs::metadata(&self.path) {
-            Ok(found) if (found.dev(), found.ino()) == self.identity => Ok(()),
-            _ => Err(LedgerError::Replaced { path: self.path.clone() }),
+        if self.files.are_in_place(&self.path) {
+            Ok(())
+        } else {
+            Err(LedgerError::Replaced { path: self.path.clone() })
         }
+    }
+
+    /// After an entry was written, that it can be read by the next who opens the ledger.
+    pub(super) fn check_entry(&self) -> Result<(), LedgerError> {
+        if has_wal(&self.path) { Ok(()) } else { Err(LedgerError::Replaced { path: self.path.clone() }) }
     }
 }
 
@@ -220,8 +257,10 @@ pub(super) fn follow(
             next.map_err(|source| Stop::Ledger(LedgerError::Tampered { path: path.to_owned(), source }))?;
         each(entry).map_err(Stop::Ledger)
     });
-    match followed {
-        Ok(()) => Ok(head),
+    match followed.and_then(|()| row::strays(connection).map_err(Stop::Sql)) {
+        Ok(0) => Ok(head),
+        // They would be shown with the others.
+        Ok(rows) => Err(LedgerError::Tampered { path: path.to_owned(), source: Broken::Beside { rows } }),
         Err(Stop::Ledger(error)) => Err(error),
         Err(Stop::Sql(source)) => Err(failed("read", path)(source)),
     }

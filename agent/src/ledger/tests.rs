@@ -15,6 +15,10 @@ use weir_reachout::{
 
 use super::{LedgerError, Reader, store::Store};
 
+const UNGUARDED: &str =
+    "DROP TRIGGER IF EXISTS events_are_chained; DROP TRIGGER IF EXISTS events_are_not_changed;
+                         DROP TRIGGER IF EXISTS events_are_not_removed;";
+
 struct Bench {
     folder: TempDir,
     path: PathBuf,
@@ -57,15 +61,14 @@ impl Bench {
         bench
     }
 
-    /// What somebody with the file and `sqlite3` does, who takes the triggers away first.
+    /// What somebody with the file and `sqlite3` does, who takes the triggers away first, and puts them back.
     fn edit(&self, sql: &str) {
         let connection = Connection::open(&self.path).unwrap();
-        connection
-            .execute_batch(&format!(
-                "DROP TRIGGER IF EXISTS events_are_chained; DROP TRIGGER IF EXISTS events_are_not_changed;
-                 DROP TRIGGER IF EXISTS events_are_not_removed; {sql}"
-            ))
+        let mut back = connection
+            .prepare("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'events'")
             .unwrap();
+        let back: Vec<String> = back.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        connection.execute_batch(&format!("{UNGUARDED} {sql}; {};", back.join("; "))).unwrap();
     }
 
     fn verify(&self, kept: Option<Head>) -> Result<Head, LedgerError> {
@@ -256,6 +259,114 @@ fn a_ledger_that_was_taken_away_is_not_written_into_the_void() {
     fs::rename(&bench.path, bench.folder.path().join("elsewhere")).unwrap();
     assert!(matches!(store.append(draft("z", cap(9))), Err(LedgerError::Replaced { .. })));
     assert!(matches!(store.beat(OffsetDateTime::now_utc()), Err(LedgerError::Replaced { .. })));
+}
+
+#[test]
+fn no_act_is_answered_that_went_to_a_file_which_is_not_the_ledgers_any_more() {
+    let beside = |bench: &Bench, suffix| super::store::beside(&bench.path, suffix);
+    type Harm = fn(&std::path::Path);
+    let remove: Harm = |path| fs::remove_file(path).unwrap();
+    let empty: Harm = |path| drop(fs::File::create(path).unwrap());
+    let replace: Harm = |path| {
+        let copy = path.with_extension("copy");
+        fs::copy(path, &copy).unwrap();
+        fs::rename(copy, path).unwrap();
+    };
+    let cases: [(&str, &str, Harm); 8] = [
+        ("", "removed", remove),
+        ("", "emptied", empty),
+        ("", "replaced", replace),
+        ("-wal", "removed", remove),
+        ("-wal", "emptied", empty),
+        ("-wal", "replaced", replace),
+        ("-shm", "removed", remove),
+        ("-shm", "replaced", replace),
+    ];
+    for (suffix, what, harm) in cases {
+        let bench = Bench::filled();
+        let mut store = bench.open().unwrap();
+        let last = store.append(draft("z", cap(4))).unwrap();
+        harm(&beside(&bench, suffix));
+        let result = store.append(draft("z", cap(5)));
+        // SQLite itself may find that an emptied WAL is too short.
+        let is_told =
+            matches!(result, Err(LedgerError::Replaced { .. })) || (what == "emptied" && result.is_err());
+        assert!(is_told, "`{suffix}` {what}: {result:?}");
+        assert_eq!(store.head().seq, last.seq, "`{suffix}` {what}");
+    }
+}
+
+#[test]
+fn a_file_that_goes_while_an_act_is_written_is_missed_too() {
+    let bench = Bench::filled();
+    let mut store = bench.open().unwrap();
+    let wal = super::store::beside(&bench.path, "-wal");
+    let written = store.written(store.head(), |_| {
+        fs::remove_file(&wal).unwrap();
+        Ok(())
+    });
+    assert!(matches!(written, Err(LedgerError::Replaced { .. })), "{written:?}");
+}
+
+#[test]
+fn a_checkpoint_and_a_reader_beside_are_no_harm() {
+    let bench = Bench::filled();
+    let mut store = bench.open().unwrap();
+    for n in 0..3 {
+        store.append(draft("z", cap(n))).unwrap();
+        bench.verify(None).unwrap();
+        let other = Connection::open(&bench.path).unwrap();
+        other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        store.beat(OffsetDateTime::now_utc()).unwrap();
+    }
+    assert_eq!(bench.verify(None).unwrap().seq, 6);
+}
+
+#[test]
+fn rows_beside_the_chain_and_missing_triggers_are_told() {
+    for seq in [0, -7] {
+        let bench = Bench::filled();
+        bench.edit(&format!(
+            "INSERT INTO events SELECT {seq}, at, zone, actor, reason, evidence, policy, fact, previous, hash FROM events WHERE seq = 2"
+        ));
+        assert_eq!(broken(bench.verify(None)), Broken::Beside { rows: 1 }, "{seq}");
+        assert_eq!(broken(bench.open().map(|store| store.head())), Broken::Beside { rows: 1 }, "{seq}");
+    }
+    let bench = Bench::filled();
+    Connection::open(&bench.path).unwrap().execute_batch(UNGUARDED).unwrap();
+    let error = bench.verify(None).unwrap_err().to_string();
+    assert!(error.contains("events_are_not_removed"), "{error}");
+}
+
+#[test]
+fn another_text_of_the_same_time_or_actor_is_told() {
+    for edit in ["at = replace(at, 'Z', '+00:00')", "actor = replace(actor, ':', ': ')"] {
+        let bench = Bench::filled();
+        bench.edit(&format!("UPDATE events SET {edit} WHERE seq = 2"));
+        let error = bench.verify(None).unwrap_err();
+        assert!(matches!(error, LedgerError::Damaged { .. }), "{edit}: {error:?}");
+    }
+}
+
+#[test]
+fn who_verifies_what_a_killed_agent_left_changes_nothing_of_it() {
+    let bench = Bench::filled();
+    let mut store = bench.open().unwrap();
+    store.append(draft("z", cap(4))).unwrap();
+    // As it is on the disk of an agent that was killed now.
+    let left = Bench::new();
+    fs::create_dir_all(left.path.parent().unwrap()).unwrap();
+    let files = ["", "-wal"].map(|suffix| {
+        let (from, to) =
+            (super::store::beside(&bench.path, suffix), super::store::beside(&left.path, suffix));
+        fs::copy(from, &to).unwrap();
+        let bytes = fs::read(&to).unwrap();
+        (to, bytes)
+    });
+    assert_eq!(left.verify(None).unwrap().seq, 4);
+    for (path, bytes) in files {
+        assert!(fs::read(&path).unwrap() == bytes, "{} has changed", path.display());
+    }
 }
 
 #[test]
