@@ -6,6 +6,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -347,6 +348,31 @@ fn only_operators_may_act_and_only_through_the_socket() {
         let long = format!(r#"{{"act":"zone_unblock","zone":"a.test","reason":"{}"}}"#, "x".repeat(20_000));
         assert_eq!(hand::ask(&socket, "/api/acts", Some(&long)).expect("an answer").status, 413);
         assert_eq!(agent.scrape().value("weir_ledger_events"), 0.0, "nothing of it was recorded");
+    });
+}
+
+#[test]
+fn a_crowd_of_strangers_keeps_no_operator_out() {
+    // What an operator's connection may keep its place for without a word.
+    const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+    world(|world| {
+        let agent = world.agent(&conf(world).agent("operators = [\"daemon\"]"));
+        let socket = world.socket();
+        let path = socket.to_str().expect("a path in UTF-8");
+        let began = Instant::now();
+        let mut crowd = world.helper("crowd", ["crowd", "65534", path, "200"]);
+        assert_eq!(crowd.hear(), "there");
+        world.hand(&["acts"]).done();
+        assert_eq!(world.helper("daemon", ["knock", "1", path]).hear(), "200 200");
+        assert_eq!(crowd.hear(), "let go");
+        assert!(began.elapsed() < HEAD_TIMEOUT, "nobody waited for a stranger: {:?}", began.elapsed());
+
+        // An operator who connects and says nothing keeps out nobody but himself.
+        let mut held = world.helper("held", ["crowd", "1", path, "30"]);
+        assert_eq!(held.hear(), "there");
+        world.hand(&["acts"]).done();
+        let warnings = agent.process.log().matches("no operator connected").count();
+        assert!(warnings <= 3, "{warnings} warnings");
     });
 }
 

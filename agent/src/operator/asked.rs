@@ -43,6 +43,8 @@ pub enum Unclear {
     LongText(&'static str),
     #[error("the {0} has a control character")]
     ControlCharacter(&'static str),
+    #[error("the {0} has a character that is not seen, or that turns the text around it (U+{1:04X})")]
+    Unseen(&'static str, u32),
     #[error("a lease lasts from 1 s to {} days: repeat it in time if it has to last longer", LONGEST.whole_days())]
     Duration,
     #[error("`{0}` is no address and no prefix such as 203.0.113.0/24 or 2001:db8::/48")]
@@ -113,7 +115,18 @@ fn text(what: &'static str, text: String) -> Result<Reason, Unclear> {
     if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
         return Err(Unclear::ControlCharacter(what));
     }
+    if let Some(unseen) = text.chars().find(|c| is_unseen(*c)) {
+        return Err(Unclear::Unseen(what, unseen.into()));
+    }
     Reason::new(text).map_err(|_| Unclear::NoText(what))
+}
+
+/// What others read in the ledger has to be what is there: no marks of direction, no characters without width. (Joiners stay: scripts
+/// and emoji are written with them.)
+const fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// An IPv4 prefix in IPv6 clothes is the IPv4 prefix.
@@ -186,6 +199,11 @@ mod tests {
         assert_eq!(deny("203.0.113.0/24", 60, "\x1b[2J"), Err(Unclear::ControlCharacter("reason")));
         assert_eq!(deny("203.0.113.0/24", 60, &"x".repeat(1001)), Err(Unclear::LongText("reason")));
         assert!(deny("203.0.113.0/24", 60, &"ü".repeat(1000)).is_ok());
+        for unseen in ['\u{202e}', '\u{2066}', '\u{200b}', '\u{feff}', '\u{2028}'] {
+            let reason = format!("scanner{unseen}txt");
+            assert_eq!(deny("203.0.113.0/24", 60, &reason), Err(Unclear::Unseen("reason", unseen.into())));
+        }
+        assert!(deny("203.0.113.0/24", 60, "מנתח, 👩\u{200d}💻").is_ok());
     }
 
     #[test]

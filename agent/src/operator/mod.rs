@@ -10,6 +10,7 @@ mod denials;
 mod deny;
 mod kill;
 mod peer;
+mod places;
 pub mod socket;
 mod standing;
 mod wire;

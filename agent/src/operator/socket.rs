@@ -1,7 +1,7 @@
 //! The agent's Unix socket: all of the admin address, and the acts.
 //!
-//! Only root may connect where only root is an operator; else everybody may, and whoever is none is answered 403. Bounded as
-//! the admin address is.
+//! Only root may connect where only root is an operator; else everybody may, and whoever is none is answered 403 and let go within
+//! [`STRANGERS`]. Bounded as the admin address is, and by user ([`Places`]): nobody can keep operators out by connecting.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -13,28 +13,44 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use axum::{
     Extension, Json, Router,
     extract::{ConnectInfo, DefaultBodyLimit, Request, State as Shared, rejection::JsonRejection},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header::CONNECTION},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::post,
 };
-use tokio::{net::UnixListener, sync::Semaphore};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
 use weir_config::Operator;
 
-use super::{ActError, ActRequest, Peer, act};
+use super::{
+    ActError, ActRequest, Peer, act,
+    places::{Place, Places, Seldom},
+};
 use crate::{
     admin::problem,
     reachout::{self, CaseError, CaseRequest},
     state::{State, lock},
 };
 
-/// Connections at once.
-const CONNECTIONS: usize = 64;
+/// Connections at once: root's, those of other operators, and of one of these.
+const OF_ROOT: usize = 64;
+const OF_OPERATORS: usize = 64;
+const OF_ONE_OPERATOR: usize = 32;
+/// Connections of users of whom it is not known yet that they are operators, or known that they are not; further ones are closed
+/// unheard.
+const AT_THE_DOOR: usize = 64;
+const OF_ONE_AT_THE_DOOR: usize = 8;
+/// Time in which a stranger has to have read that it is one.
+const STRANGERS: Duration = Duration::from_secs(1);
+const WARNINGS: Duration = Duration::from_secs(10);
 /// Of an act, in bytes: a reason of 1000 characters is at most 12,000 bytes of JSON.
 const LARGEST_ACT: usize = 16 * 1024;
 
@@ -86,9 +102,16 @@ pub async fn serve(bound: Bound, state: Arc<State>, pages: Router) -> io::Result
         .layer(DefaultBodyLimit::max(LARGEST_ACT))
         .with_state(Arc::clone(&state));
     let router = pages.merge(acts).layer(middleware::from_fn(only_operators));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let house = Arc::new(House {
+        state,
+        router,
+        root: Places::new(OF_ROOT, OF_ROOT),
+        operators: Places::new(OF_OPERATORS, OF_ONE_OPERATOR),
+        door: Places::new(AT_THE_DOOR, OF_ONE_AT_THE_DOOR),
+        strangers: Seldom::every(WARNINGS),
+        crowds: Seldom::every(WARNINGS),
+    });
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
         let stream = match bound.listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -97,23 +120,59 @@ pub async fn serve(bound: Bound, state: Arc<State>, pages: Router) -> io::Result
                 continue;
             }
         };
-        let (router, state) = (router.clone(), Arc::clone(&state));
-        tokio::spawn(async move {
-            let _place = place;
-            let operators = lock(&state.operators).clone();
-            // It may look into the databases of users and groups.
-            let asked = tokio::task::spawn_blocking(move || {
-                let peer = Peer::of(&stream, &operators);
-                (stream, peer)
-            });
-            let Ok((stream, Ok(peer))) = asked.await else { return };
-            if !peer.allowed {
-                tracing::warn!(uid = peer.uid, user = peer.user, "somebody who is no operator connected");
+        // The kernel's word, before anything of ours is spent.
+        let Ok(uid) = stream.peer_cred().map(|credentials| credentials.uid()) else { continue };
+        let place = if uid == 0 { None } else { house.door.take(uid) };
+        if uid != 0 && place.is_none() {
+            if let Some(connections) = house.crowds.count(Instant::now()) {
+                tracing::warn!(
+                    uid,
+                    connections,
+                    "connections to the agent's socket closed: too many at once"
+                );
             }
-            // To the peaks' memory of scrapers a local one, as on the admin address.
-            let from = ConnectInfo(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-            weir_admin::serve_connection(stream, router.layer(Extension(from)).layer(Extension(peer))).await;
+            continue;
+        }
+        let house = Arc::clone(&house);
+        tokio::spawn(async move { house.receive(stream, uid, place).await });
+    }
+}
+
+/// What connections share.
+struct House {
+    state: Arc<State>,
+    router: Router,
+    root: Arc<Places>,
+    operators: Arc<Places>,
+    door: Arc<Places>,
+    strangers: Seldom,
+    crowds: Seldom,
+}
+
+impl House {
+    /// Serves one connection. `at_the_door` is kept until it is known whose it is, and there is a place for it.
+    async fn receive(&self, stream: UnixStream, uid: u32, at_the_door: Option<Place>) {
+        let operators = lock(&self.state.operators).clone();
+        // It may look into the databases of users and groups.
+        let asked = tokio::task::spawn_blocking(move || {
+            let peer = Peer::of(&stream, &operators);
+            (stream, peer)
         });
+        let Ok((stream, Ok(peer))) = asked.await else { return };
+        // To the peaks' memory of scrapers a local one, as on the admin address.
+        let from = ConnectInfo(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let router = self.router.clone().layer(Extension(from)).layer(Extension(peer.clone()));
+        if !peer.allowed {
+            if let Some(connections) = self.strangers.count(Instant::now()) {
+                tracing::warn!(uid, user = peer.user, connections, "somebody who is no operator connected");
+            }
+            // What it did not read by then it does not get.
+            let _ = timeout(STRANGERS, weir_admin::serve_connection(stream, router)).await;
+            return;
+        }
+        let _place = if uid == 0 { self.root.wait(uid).await } else { self.operators.wait(uid).await };
+        drop(at_the_door);
+        weir_admin::serve_connection(stream, router).await;
     }
 }
 
@@ -125,7 +184,9 @@ async fn only_operators(Extension(peer): Extension<Peer>, request: Request, next
         "uid {} ({}) is no operator: act as root, or name the user (or @GROUP) in agent.operators",
         peer.uid, peer.user
     );
-    problem(StatusCode::FORBIDDEN, &detail)
+    let mut response = problem(StatusCode::FORBIDDEN, &detail);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// `POST /api/acts`. A caller that goes away does not end what it began: between record and effect nothing may stop.

@@ -5,15 +5,17 @@
 //! - `hold ADDRESS HOST COUNT`: opens WebSockets, says so, and holds them until its standard input ends.
 //! - `origin ADDRESS MANNER`: an origin of that [`weir_tests::origin::Manner`].
 //! - `knock UID SOCKET`: becomes another user, asks an agent's socket for a page and for an act; prints how it was answered.
+//! - `crowd UID SOCKET COUNT`: becomes another user, connects so often to an agent's socket and says nothing; prints `there`, and
+//!   `let go` when all of its connections were ended.
 //! - `tag UID ADDRESS ZONE`: listens, accepts, becomes another user and tries every operation; prints the errnos.
 #![forbid(unsafe_code)]
 
 use std::{
     env,
     ffi::OsString,
-    io::{self, BufRead as _},
+    io::{self, BufRead as _, Read as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::process::CommandExt as _,
+    os::unix::{net::UnixStream, process::CommandExt as _},
     path::Path,
     process::Command,
 };
@@ -41,6 +43,9 @@ fn main() {
         ["hold", address, host, count] => hold(parse(address), host, count.parse().expect("a count")),
         ["origin", address, manner] => serve(parse(address), manner),
         ["knock", uid, socket] => knock(uid.parse().expect("a uid"), socket.as_ref()),
+        ["crowd", uid, socket, count] => {
+            crowd(uid.parse().expect("a uid"), socket.as_ref(), count.parse().expect("a count"));
+        }
         ["tag", uid, address, zone] => tag(uid.parse().expect("a uid"), parse(address), zone),
         other => panic!("no such job: {other:?}"),
     }
@@ -81,6 +86,19 @@ fn knock(uid: u32, socket: &Path) {
         Err(error) => format!("{:?}", error.kind()),
     });
     println!("{}", words.join(" "));
+    io::stdin().lock().lines().for_each(drop);
+}
+
+fn crowd(uid: u32, socket: &Path, count: usize) {
+    setuid(Uid::from_raw(uid)).expect("another user");
+    let there: Vec<UnixStream> =
+        (0..count).map(|_| UnixStream::connect(socket).expect("a connection")).collect();
+    println!("there");
+    for mut stream in there {
+        // However it ends.
+        let _ = stream.read(&mut [0]);
+    }
+    println!("let go");
     io::stdin().lock().lines().for_each(drop);
 }
 
