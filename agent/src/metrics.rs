@@ -156,6 +156,16 @@ impl KernelCollector {
                 "Sockets of our listeners whose zone is not known (yet).",
                 state.memory.sockets(UNATTRIBUTED) as f64,
             ),
+            single_gauge(
+                "weir_doomed_sockets",
+                "Sockets above a cap that wait to be ended by the agent.",
+                host.doomed() as f64,
+            ),
+            single_gauge(
+                "weir_zones_unmarked",
+                "Zones for which no number in marks is left.",
+                lock(&state.marks).as_ref().map_or(0, |marks| marks.unmarked().len()) as f64,
+            ),
             family(
                 "weir_refused_total",
                 "Operations on sockets that were refused and that no zone can be named for.",

@@ -30,9 +30,20 @@ pub const fn read(mark: u32, mask: u32, base: u32) -> Option<Marked> {
     Some(Marked { number: mark & !mask & !flag, is_websocket: mark & flag != 0 })
 }
 
-/// The number of a zone that is given none: of its key, so that it is the same on every host and after every start.
-pub const fn number_of(key: ZoneKey, mask: u32) -> u32 {
+/// Numbers that a zone may come to have.
+pub const TURNS: u32 = 8;
+
+/// The number that a zone that is given none would have in its nth turn, of its key alone. It has the first that no other zone
+/// wants as well.
+pub const fn number_of(key: ZoneKey, mask: u32, turn: u32) -> u32 {
     let most = websocket_flag(mask) as u64 - 1;
-    let raw = key.to_raw();
+    let mut raw = key.to_raw();
+    if turn > 0 {
+        // SplitMix64: keys of one number in one turn have nothing to do with each other in the next.
+        raw = raw.wrapping_add((turn as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        raw = (raw ^ (raw >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        raw = (raw ^ (raw >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        raw ^= raw >> 31;
+    }
     ((raw ^ (raw >> 32)) % most + 1) as u32
 }

@@ -241,9 +241,11 @@ fn a_mark_is_a_zones_number_and_a_flag_in_the_configured_range() {
     assert_eq!(read(0, mask, base), None);
     assert_eq!(read(0x5700_002a, 0, 0), None, "without a mask no mark is weir's");
     for name in ["a.test", "b.test", "example.com"] {
-        let number = number_of(ZoneKey::of(name), mask);
+        let number = number_of(ZoneKey::of(name), mask, 0);
         assert!((1..0x0080_0000).contains(&number), "{number:#x}");
         assert_eq!(read(base | number, mask, base), Some(Marked { number, is_websocket: false }));
     }
-    assert_eq!(number_of(ZoneKey::of("a.test"), mask), number_of(ZoneKey::of("a.test"), mask));
+    let turns = [0, 1, 2, 3].map(|turn| number_of(ZoneKey::of("a.test"), mask, turn));
+    assert_eq!(turns, [0, 1, 2, 3].map(|turn| number_of(ZoneKey::of("a.test"), mask, turn)));
+    assert!((1..4).all(|turn| !turns[..turn].contains(&turns[turn])), "{turns:?}");
 }

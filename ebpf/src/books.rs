@@ -241,6 +241,18 @@ pub fn spare() {
     }
 }
 
+/// A doomed socket is below its caps after all. The caller holds the socket's lock.
+#[inline(always)]
+pub fn pardon(tag: *mut SocketTag) {
+    // SAFETY: the tag lives as long as its socket.
+    unsafe {
+        if (*tag).flags & DOOMED != 0 {
+            (*tag).flags &= !DOOMED;
+            spare();
+        }
+    }
+}
+
 /// Counts a socket for which the table of sources had no room.
 #[inline(always)]
 pub fn source_table_full() {

@@ -1,7 +1,11 @@
 //! `SO_MARK`, seen on its way to the kernel: another proxy's word for the zone of a socket. See `common::mark`.
 //!
+//! It speaks of clients' sockets only: those that were born at one of our listeners. The same proxy may mark its connections to
+//! origins for its own routing, with whatever number. What it says holds as soon as it is said, also where the kernel then does not
+//! take the mark (`EPERM`): this program runs before that is known.
+//!
 //! Such a proxy is not told of a refusal (it may well not look at what `setsockopt` returns), so a socket that a cap refuses is
-//! *doomed*: it stays where it is counted, and the agent ends it.
+//! *doomed*: it stays where it is counted, and the agent ends it. A later mark that succeeds before that takes it back.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -12,7 +16,7 @@ use aya_ebpf::{
 use weir_common::{
     mark::{self, Marked},
     reason::Refusal,
-    socket::{ADMITTED, DEAD, DOOMED},
+    socket::{ADMITTED, COUNTED, DEAD, DOOMED, ORIGIN_SIDE},
 };
 
 use crate::{atomic, books, maps, sockopt, tags, zone::Zone};
@@ -64,6 +68,10 @@ fn bind(sockopt: *mut bpf_sockopt, marked: Marked) -> Result<(), Refusal> {
     }
     // SAFETY: the context is the kernel's.
     let sk = sockopt::stream_socket(unsafe { (*sockopt).__bindgen_anon_1.sk })?;
+    let (flags, _) = tags::known(tags::find(sk));
+    if flags & COUNTED == 0 || flags & ORIGIN_SIDE != 0 {
+        return Ok(());
+    }
     let zone = Zone::find(maps::marked_zone(marked.number).ok_or(Refusal::ZoneUnknown)?)?;
     let (flags, slot) = tags::known(tags::find(sk));
     let done = if marked.is_websocket {
@@ -93,6 +101,8 @@ fn bind(sockopt: *mut bpf_sockopt, marked: Marked) -> Result<(), Refusal> {
                 }
             }
         }
+    } else if let Some(tag) = tags::find(sk) {
+        books::pardon(tag);
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use aya_log_ebpf::debug;
 use weir_common::{
     ABI_VERSION,
     reason::Refusal,
-    socket::{ADMITTED, COUNTED, DEAD, ORIGIN_SIDE, SocketTag, UNCONNECTED},
+    socket::{ADMITTED, COUNTED, DEAD, DOOMED, ORIGIN_SIDE, SocketTag, UNCONNECTED},
     sockopt::{LEVEL, Op, SourceCorrection, VALUE_LEN},
     source::SourceKey,
 };
@@ -91,6 +91,10 @@ fn decide(sockopt: *mut bpf_sockopt) -> Result<(), Refusal> {
     };
     if let Err(refusal) = done {
         zone.refuse(refusal);
+    } else if op != Op::Release
+        && let Some(tag) = tags::find(sk)
+    {
+        books::pardon(tag);
     }
     done
 }
@@ -291,7 +295,7 @@ fn move_to(
         } else {
             // Connected before the agent came: its source is counted from here on.
             sources::note_remote(tag, sk);
-            fresh | sources::join(tag)
+            fresh | sources::join(tag) | flags & DOOMED
         }
     };
     if flags & UNCONNECTED != 0 {

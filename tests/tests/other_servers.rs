@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::HashMap,
     fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -9,7 +10,11 @@ use std::{
     process::Command,
 };
 
-use nix::sys::socket::{setsockopt, sockopt::Mark};
+use nix::sys::{
+    signal::Signal,
+    socket::{setsockopt, sockopt::Mark},
+};
+use weir_common::{mark::number_of, zone::ZoneKey};
 use weir_tests::{
     Agent, HTTP, ORIGIN, Process, SOON, World, eventually, host,
     origin::{self, Manner},
@@ -273,6 +278,89 @@ fn a_mark_moves_a_socket_and_foreign_marks_are_left_alone() {
         drop((_client, accepted));
         agent.await_empty();
         agent.assert_never_drifted();
+    });
+}
+
+#[test]
+fn marks_of_connections_that_no_listener_of_ours_accepted_say_nothing() {
+    world(|world| {
+        let conf = world.conf().agent(MARKS).plan("small", 1, 1).of_plan("socket_cap = 2").zone(A, "small");
+        let agent = world.agent(&conf);
+        let (a, a_websocket) = marks_of(&agent, A);
+        // A proxy's connections to an origin, and an origin that is no listener of ours.
+        let listener = TcpListener::bind(ORIGIN).expect("a listener");
+        let outgoing = connect_many(ORIGIN, 3);
+        let accepted: Vec<_> = outgoing.iter().map(|_| listener.accept().expect("accepted").0).collect();
+        for socket in outgoing.iter().chain(&accepted) {
+            for mark in [a, a_websocket, a] {
+                setsockopt(socket, Mark, &mark).expect("the kernel takes the mark");
+            }
+        }
+        assert_eq!((agent.live(A), agent.zones().unattributed_sockets), ((0, 0), 0));
+        assert_eq!(agent.zone(A).refused_total, 0, "nor is anything refused");
+        assert_eq!(agent.scrape().value("weir_doomed_sockets"), 0.0);
+        agent.await_audit();
+        assert!(outgoing.iter().all(|socket| !is_ended(socket)));
+        agent.assert_never_drifted();
+    });
+}
+
+#[test]
+fn a_socket_that_is_below_its_cap_by_a_later_mark_is_not_ended() {
+    world(|world| {
+        let conf = world.conf().agent(MARKS).plan("p", 1, 2).of_plan("socket_cap = 2").zone(A, "p");
+        let agent = world.agent(&conf);
+        let (a, a_websocket) = marks_of(&agent, A);
+        let listener = TcpListener::bind(HTTP).expect("a listener");
+        let mut clients = connect_many(HTTP, 3);
+        let mut accepted: Vec<_> = clients.iter().map(|_| listener.accept().expect("accepted").0).collect();
+        // It would end what is above the cap before another place is free.
+        agent.process.signal(Signal::SIGSTOP);
+        for socket in &accepted {
+            setsockopt(socket, Mark, &a_websocket).expect("a mark");
+        }
+        drop((clients.remove(0), accepted.remove(0)));
+        for mark in [a_websocket, a] {
+            setsockopt(&accepted[1], Mark, &mark).expect("a mark");
+        }
+        agent.process.signal(Signal::SIGCONT);
+        agent.await_live(A, 2, 1);
+        assert_eq!(agent.zone(A).refused_total, 1);
+        assert_eq!(agent.scrape().value("weir_doomed_sockets"), 0.0);
+        agent.await_audit();
+        assert!(clients.iter().all(|client| !is_ended(client)), "nobody is above a cap");
+        drop((clients, accepted));
+        agent.await_empty();
+        agent.assert_never_drifted();
+    });
+}
+
+#[test]
+fn two_zones_of_one_number_stop_nothing_and_are_numbered_otherwise() {
+    world(|world| {
+        let mask = 0xff00_0000;
+        let mut seen = HashMap::new();
+        let (one, other) = (0..)
+            .find_map(|n| {
+                let name = format!("z{n}.test");
+                seen.insert(number_of(ZoneKey::of(&name), mask, 0), n).map(|first| (first, n))
+            })
+            .expect("fewer numbers than names");
+        let [one, other] = [one, other].map(|n: u32| format!("z{n}.test"));
+        let conf = world.conf().agent(MARKS).plan("p", 1, 2).zone(&one, "p").zone(&other, "p");
+        let agent = world.agent(&conf);
+        let old = 0x5700_0000 | number_of(ZoneKey::of(&one), mask, 0);
+        let marks = [marks_of(&agent, &one).0, marks_of(&agent, &other).0];
+        assert!(marks[0] != marks[1] && !marks.contains(&old), "{marks:x?}");
+        let listener = TcpListener::bind(HTTP).expect("a listener");
+        let _client = TcpStream::connect(HTTP).expect("a connection");
+        let (accepted, _) = listener.accept().expect("accepted");
+        setsockopt(&accepted, Mark, &old).expect("a mark");
+        assert_eq!(agent.zones().unattributed_sockets, 1, "an old file's number is nobody's");
+        for (zone, mark) in [(&one, marks[0]), (&other, marks[1])] {
+            setsockopt(&accepted, Mark, &mark).expect("a mark");
+            assert_eq!(agent.live(zone), (1, 0));
+        }
     });
 }
 

@@ -18,6 +18,7 @@ use crate::{failure, neighbours, text::plural};
 /// Everything but what the configuration itself says, which is right if it could be read.
 pub fn check(config: &Config) -> Vec<Finding> {
     let mut findings = vec![zones(config)];
+    findings.extend(marks(config));
     findings.extend(users(config));
     findings.extend(cgroup(config));
     findings.extend(serving(config));
@@ -62,6 +63,26 @@ fn zones(config: &Config) -> Finding {
         Ok(()) => Finding::right("zones", found),
         Err(error) => Finding::wrong("zones", error.to_string(), "rename one of the two zones"),
     }
+}
+
+/// Whether each zone has a number.
+fn marks(config: &Config) -> Option<Finding> {
+    const NAME: &str = "agent.marks";
+    Some(match weir_agent::Marks::new(config.agent.marks?, &config.zones) {
+        Err(error) => Finding::wrong(NAME, error.to_string(), "give one of the two zones another `mark`"),
+        Ok(marks) => match marks.unmarked() {
+            [] => Finding::right(NAME, "every zone has a number"),
+            [first, ..] => Finding::wrong(
+                NAME,
+                format!(
+                    "{} without a number, as others would have the same: {first}{}",
+                    plural(marks.unmarked().len() as u64, "zone"),
+                    if marks.unmarked().len() > 1 { " and others" } else { "" }
+                ),
+                "give them one with `mark = ...`, or `marks` a mask that leaves more bits",
+            ),
+        },
+    })
 }
 
 fn users(config: &Config) -> Vec<Finding> {
