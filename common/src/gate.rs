@@ -70,12 +70,23 @@ impl Bucket {
     /// The bucket without one more token, or nothing if there is none.
     ///
     /// `token_ns`: time in which a token comes; `burst_ns`: that of all tokens of a full bucket but one.
+    ///
+    /// A bucket that would be full later than an empty one of this rate was filled by another, slower rate, whose debt does not
+    /// bind any more: it has one token. [`OTHER_CPUS_NS`] of the way is left for CPUs that read their clock at different times.
     #[inline(always)]
     pub const fn take(self, now_ns: u64, token_ns: u64, burst_ns: u64) -> Option<Self> {
-        let from = if self.full_at_ns > now_ns { self.full_at_ns } else { now_ns };
-        if from - now_ns > burst_ns { None } else { Some(Self { full_at_ns: from.wrapping_add(token_ns) }) }
+        let ahead = self.full_at_ns.saturating_sub(now_ns);
+        let empty = burst_ns.saturating_add(token_ns);
+        let ahead = if ahead > empty.saturating_add(OTHER_CPUS_NS) { burst_ns } else { ahead };
+        if ahead > burst_ns {
+            return None;
+        }
+        Some(Self { full_at_ns: now_ns.wrapping_add(ahead).wrapping_add(token_ns) })
     }
 }
+
+/// A CPU that took a token may have read its clock this much later than one that looks at the bucket after it.
+pub const OTHER_CPUS_NS: u64 = 100_000_000;
 
 /// The gate's record. The agent writes the first part, field by field, each with one 8-byte store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

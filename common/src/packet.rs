@@ -17,6 +17,7 @@ mod tcp;
 
 use crate::listener::Address;
 pub use ip::MAX_EXTENSIONS;
+pub use tcp::NO_PORT;
 
 /// VLAN tags that are looked behind.
 pub const MAX_TAGS: usize = 2;
@@ -35,13 +36,13 @@ pub trait Frame {
 pub enum Packet {
     /// It asks for a connection.
     Syn(Syn),
-    /// Its IPv6 headers go on beyond [`MAX_EXTENSIONS`]: it could be anything.
-    Unread,
+    /// Its IPv6 headers go on beyond [`MAX_EXTENSIONS`]: it could be anything. Its port is [`NO_PORT`].
+    Unread(Syn),
     /// It does not, or is not understood.
     Other,
 }
 
-/// A request for a connection: SYN set, ACK clear.
+/// A request for a connection: SYN set; ACK, FIN and RST clear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Syn {
     pub source: Address,

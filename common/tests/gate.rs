@@ -1,7 +1,9 @@
 //! The gate's arithmetic: rates against a bucket that is filled and emptied by hand, and the ends of entries.
 
 use proptest::{collection::vec, prelude::*};
-use weir_common::gate::{BY_CONFIGURATION, BY_OPERATOR, BY_VERDICT, Bucket, NEVER, PrefixEntry};
+use weir_common::gate::{
+    BY_CONFIGURATION, BY_OPERATOR, BY_VERDICT, Bucket, NEVER, OTHER_CPUS_NS, PrefixEntry,
+};
 
 proptest! {
     #[test]
@@ -26,6 +28,51 @@ proptest! {
             prop_assert_eq!(taken.is_some(), expected);
             bucket = taken.unwrap_or(bucket);
         }
+    }
+}
+
+proptest! {
+    /// Whatever a source did under a rate, under the next one it waits no longer than a new source that has used its burst up.
+    #[test]
+    fn a_looser_rate_holds_for_sources_that_the_tighter_one_kept_out(
+        (tight_token_ns, tight_burst) in (1..60_000_000_000_u64, 1..300_u64),
+        (token_ns, burst) in (1..2_000_000_000_u64, 1..300_u64),
+        taken in 1..400_u64,
+    ) {
+        let mut now = 1_000_000_000_000;
+        let mut bucket = Bucket { full_at_ns: 0 };
+        for _ in 0..taken {
+            bucket = bucket.take(now, tight_token_ns, (tight_burst - 1) * tight_token_ns).unwrap_or(bucket);
+        }
+        let burst_ns = (burst - 1) * token_ns;
+        match bucket.take(now, token_ns, burst_ns) {
+            Some(less) => { bucket = less; now += token_ns; }
+            None => now += token_ns + OTHER_CPUS_NS,
+        }
+        for _ in 0..3 {
+            let less = bucket.take(now, token_ns, burst_ns);
+            prop_assert!(less.is_some(), "{bucket:?} at {now}");
+            bucket = less.unwrap_or(bucket);
+            now += token_ns;
+        }
+        // And the debt is this rate's: no more than a burst is let through at once.
+        let at_once = (0..burst + 1).take_while(|_| match bucket.take(now, token_ns, burst_ns) {
+            Some(less) => { bucket = less; true }
+            None => false,
+        }).count() as u64;
+        prop_assert!(at_once <= burst);
+    }
+}
+
+#[test]
+fn a_cpu_whose_clock_was_read_earlier_gets_no_token_for_it() {
+    let (token_ns, burst_ns, now) = (1_000_000, 9_000_000, 1_000_000_000_000);
+    let mut bucket = Bucket { full_at_ns: 0 };
+    while let Some(less) = bucket.take(now, token_ns, burst_ns) {
+        bucket = less;
+    }
+    for late_ns in [0, 1, 1_000, 50_000_000] {
+        assert_eq!(bucket.take(now - late_ns, token_ns, burst_ns), None, "{late_ns}");
     }
 }
 

@@ -8,7 +8,7 @@ use etherparse::{PacketBuilder, VlanId};
 use proptest::{collection::vec, prelude::*};
 use weir_common::{
     listener::{Address, mapped, words},
-    packet::{Frame, MAX_EXTENSIONS, Packet, Syn, parse},
+    packet::{Frame, MAX_EXTENSIONS, NO_PORT, Packet, Syn, parse},
 };
 
 const SOURCE_4: [u8; 4] = [203, 0, 113, 7];
@@ -28,7 +28,8 @@ fn named_packets_are_what_their_name_says() {
     for (name, packet, expected) in [
         ("SYN", syn_4.clone(), to_4()),
         ("SYN and ECN", frame(&[], 0x0800, ipv4(&[], 0, &tcp(SYN | 0xc0))), to_4()),
-        ("SYN and FIN", frame(&[], 0x0800, ipv4(&[], 0, &tcp(SYN | 1))), to_4()),
+        ("SYN and FIN", frame(&[], 0x0800, ipv4(&[], 0, &tcp(SYN | 1))), Packet::Other),
+        ("SYN and RST", frame(&[], 0x0800, ipv4(&[], 0, &tcp(SYN | 4))), Packet::Other),
         ("SYN and ACK", frame(&[], 0x0800, ipv4(&[], 0, &tcp(SYN | ACK))), Packet::Other),
         ("ACK", frame(&[], 0x0800, ipv4(&[], 0, &tcp(ACK))), Packet::Other),
         ("no flags", frame(&[], 0x0800, ipv4(&[], 0, &tcp(0))), Packet::Other),
@@ -80,7 +81,17 @@ fn extension_headers_are_looked_behind_up_to_a_bound() {
     for count in 0..=MAX_EXTENSIONS {
         assert_eq!(parse(&&chain(count)[..]), to_6(), "{count} extension headers");
     }
-    assert_eq!(parse(&&chain(MAX_EXTENSIONS + 1)[..]), Packet::Unread, "one more");
+    match parse(&&chain(MAX_EXTENSIONS + 1)[..]) {
+        Packet::Unread(unread) => {
+            assert_eq!(unread.port, NO_PORT);
+            assert_eq!(
+                Packet::Syn(Syn { port: PORT.into(), ..unread }),
+                to_6(),
+                "one more has its addresses"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
 
     let extended = |kind: u8, header: &[u8], segment: &[u8]| {
         let packet = frame(&[], 0x86dd, ipv6(kind, &[header, segment].concat()));

@@ -28,18 +28,24 @@ use frame::XdpFrame;
 
 #[inline(always)]
 pub fn run(ctx: &XdpContext) -> u32 {
-    match packet::parse(&XdpFrame::of(ctx)) {
-        Packet::Syn(syn) => judge(&syn),
-        Packet::Unread => pass(Outcome::Unread),
-        Packet::Other => pass(Outcome::NotSyn),
-    }
+    let (syn, listener) = match packet::parse(&XdpFrame::of(ctx)) {
+        Packet::Syn(syn) => match listener(&syn) {
+            Some(listener) => (syn, listener),
+            None => return pass(Outcome::NotOurs),
+        },
+        // Nobody has headers that long who means well. What needs no more than the source is held against it, as if it asked for
+        // a connection to one of our listeners.
+        Packet::Unread(unread) => (unread, core::ptr::null()),
+        Packet::Other => return pass(Outcome::NotSyn),
+    };
+    judge(&syn, listener)
 }
 
-/// The rules, in their order.
+/// The rules, in their order. Without a listener (null, for the reason that `packet::tcp` has) those that need none.
 #[inline(always)]
-fn judge(syn: &Syn) -> u32 {
-    let Some(listener) = listener(syn) else { return pass(Outcome::NotOurs) };
-    let Some(record) = maps::gate() else { return pass(Outcome::Clean) };
+fn judge(syn: &Syn, listener: *const Listener) -> u32 {
+    let clean = if listener.is_null() { Outcome::Unread } else { Outcome::Clean };
+    let Some(record) = maps::gate() else { return pass(clean) };
     // SAFETY: the helper takes nothing.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let case = Case { syn, record, now };
@@ -53,20 +59,21 @@ fn judge(syn: &Syn) -> u32 {
         return XDP_DROP;
     }
     if let Some(source) = source::key(&syn.source) {
-        if source::is_at_cap(&source, listener) && case.drops(Outcome::SourceCap, 0) {
+        if !listener.is_null() && source::is_at_cap(&source, listener) && case.drops(Outcome::SourceCap, 0) {
             return XDP_DROP;
         }
         if !rate::take(&source, record, now) && case.drops(Outcome::SynRate, 0) {
             return XDP_DROP;
         }
     }
-    if let Some(closed) = zone::closed(listener, now)
+    if !listener.is_null()
+        && let Some(closed) = zone::closed(listener, now)
         && case.drops(closed.outcome, closed.zone_key)
     {
         closed.count();
         return XDP_DROP;
     }
-    pass(Outcome::Clean)
+    pass(clean)
 }
 
 #[inline(always)]

@@ -391,6 +391,91 @@ fn interfaces_that_come_and_go_are_followed() {
     });
 }
 
+#[test]
+fn an_interface_that_was_made_anew_under_its_old_index_gets_its_gate() {
+    world(|world| {
+        let make = || ip("link add wt-one index 77 type veth peer name peer1");
+        make();
+        let agent = world.agent(&world.conf().xdp("interfaces = [{ name = \"wt-*\", mode = \"generic\" }]"));
+        assert_eq!(mode_on("wt-one"), Some("generic"));
+        agent.process.signal(Signal::SIGSTOP);
+        ip("link delete wt-one");
+        make();
+        assert_eq!(mode_on("wt-one"), None);
+        agent.process.signal(Signal::SIGCONT);
+        eventually("a gate on the new interface", SOON, || match mode_on("wt-one") {
+            Some("generic") => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        await_gates(&agent, &[("wt-one", "generic")]);
+    });
+}
+
+#[test]
+fn a_rate_that_is_loosened_holds_for_sources_that_the_tighter_one_kept_out() {
+    world(|world| {
+        let conf = |rate: &str| world.conf().xdp(ON_LO).xdp(&format!("syn_rate = {{ {rate} }}"));
+        let agent = world.agent(&conf("per_second = 1, burst = 1000"));
+        let gate = Gate::on("lo");
+        let mine = syn(from(STRANGER), HTTP);
+        while gate.passes(&mine) {}
+        let before = agent.scrape().value("weir_config_reloads_total{outcome=\"success\"}");
+        world.write("weir.toml", &conf("per_second = 1000, burst = 2").to_string());
+        agent.process.signal(Signal::SIGHUP);
+        eventually("the looser rate", SOON, || {
+            match agent.scrape().value("weir_config_reloads_total{outcome=\"success\"}") {
+                now if now > before => Ok(()),
+                now => Err(now.to_string()),
+            }
+        });
+        // By the old rate it would be shut out for a quarter of an hour.
+        for n in 0..5 {
+            eventually("a token of the new rate", SOON, || match gate.passes(&mine) {
+                true => Ok(()),
+                false => Err(format!("the {n}th is dropped")),
+            });
+        }
+    });
+}
+
+#[test]
+fn more_headers_than_are_read_are_no_way_around_the_lists_and_the_rate() {
+    world(|world| {
+        let conf = world
+            .conf()
+            .http(&[to("[::]:8443")])
+            .xdp(ON_LO)
+            .xdp("deny = [\"2001:db8:bad::/48\"]\nallow = [\"2001:db8:900d::/48\"]")
+            .xdp("syn_rate = { per_second = 1, burst = 3 }");
+        let agent = world.agent(&conf);
+        let gate = Gate::on("lo");
+        // Destination options, 7 times.
+        let long = |source: &str| {
+            let mut frame = syn(from(source), to(HERE_6));
+            frame[20] = 60;
+            let header = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
+            let headers: Vec<u8> = (0..7).flat_map(|n| header(if n == 6 { 6 } else { 60 })).collect();
+            frame.splice(54..54, headers);
+            let payload_len = u16::try_from(frame.len() - 54).expect("a short frame");
+            frame[18..20].copy_from_slice(&payload_len.to_be_bytes());
+            frame
+        };
+        let denied = long("2001:db8:bad::1");
+        assert_eq!(verdict(&agent, &gate, &denied), (false, "drop deny_configured".to_owned()));
+        let allowed = long("2001:db8:900d::1");
+        for _ in 0..9 {
+            assert_eq!(verdict(&agent, &gate, &allowed), (true, "pass allowed".to_owned()));
+        }
+        let stranger = long("2001:db8:5::1");
+        assert_eq!(verdict(&agent, &gate, &stranger), (true, "pass unread".to_owned()));
+        eventually("no token left", SOON, || match gate.passes(&stranger) {
+            false => Ok(()),
+            true => Err("it passes".to_owned()),
+        });
+        assert!(packets(&agent.host(), "drop", "syn_rate") > 0);
+    });
+}
+
 /// The kernel detaches a little after the link's last pin has gone.
 fn await_no_gate(interface: &str) {
     eventually(&format!("no gate on {interface}"), SOON, || match program_on(interface) {

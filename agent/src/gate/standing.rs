@@ -1,6 +1,7 @@
 //! Where the gate stands: the interfaces that there are, matched with those that the configuration asks for.
 //!
-//! [`Standing::settle`] looks at all interfaces and sets right what differs, so it does not matter which news about them was missed.
+//! [`Standing::settle`] looks at all interfaces and asks the kernel which of our links are attached, and sets right what differs, so it
+//! does not matter which news was missed: that an interface went and another has its index, or that somebody has detached a link.
 //! A gate that cannot be put up is told and tried again; it keeps nothing else from working.
 
 use std::collections::{BTreeMap, HashMap};
@@ -69,8 +70,20 @@ impl Standing {
     /// Puts gates up where they are missing and takes them off where they are not wanted.
     pub fn settle(&mut self, kernel: &mut Kernel) {
         let names = interfaces();
+        let attached = kernel.gates().inspect_err(|error| {
+            tracing::error!(error = %text(error), "the gates cannot be looked at: taken for standing as they stood");
+        });
         let known = std::mem::take(&mut self.gates);
         for (interface, (name, stands)) in known {
+            if let (Stands::Yes(mode), Ok(attached)) = (&stands, &attached)
+                && !attached.contains(&GateLink { interface, mode: *mode })
+            {
+                // Its pin is gone already.
+                if names.contains_key(&interface) {
+                    tracing::warn!(interface = name, mode = mode.name(), "the gate does not stand any more");
+                }
+                continue;
+            }
             let mode = names.get(&interface).and_then(|now| self.mode_of(now));
             match (stands, names.get(&interface)) {
                 (Stands::Yes(standing), Some(now)) if mode == Some(standing) => {

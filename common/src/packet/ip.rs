@@ -100,7 +100,10 @@ fn extended<F: Frame>(frame: &F, header: impl Place, mut next: u8, mut at: usize
         }
         next = following;
     }
-    Packet::Unread
+    match addresses(frame, header, tcp::NO_PORT) {
+        Some(unread) => Packet::Unread(unread),
+        None => Packet::Other,
+    }
 }
 
 #[inline(always)]
@@ -111,10 +114,14 @@ const fn is_extension(next: u8) -> bool {
 /// The SYN to a port of this packet's destination, if there is one.
 #[inline(always)]
 fn syn<F: Frame>(frame: &F, header: impl Place, port: u32) -> Packet {
-    match (header.load(frame, 8), header.load(frame, 24)) {
-        (Some(source), Some(destination)) if port != tcp::NO_PORT => {
-            Packet::Syn(Syn { source: words(source), destination: words(destination), port })
-        }
+    match addresses(frame, header, port) {
+        Some(syn) if port != tcp::NO_PORT => Packet::Syn(syn),
         _ => Packet::Other,
     }
+}
+
+#[inline(always)]
+fn addresses<F: Frame>(frame: &F, header: impl Place, port: u32) -> Option<Syn> {
+    let (source, destination) = (header.load(frame, 8)?, header.load(frame, 24)?);
+    Some(Syn { source: words(source), destination: words(destination), port })
 }

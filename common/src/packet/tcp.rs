@@ -4,14 +4,16 @@ use super::{Frame, Place};
 
 const PORT_AT: usize = 2;
 const FLAGS_AT: usize = 13;
+const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
 /// The least of a segment that has its flags.
 pub(super) const DECIDED_BY: usize = FLAGS_AT + 1;
 
 /// Nobody listens there.
-pub(super) const NO_PORT: u32 = 0;
+pub const NO_PORT: u32 = 0;
 
 /// The port (host byte order) that the segment asks to be connected to; [`NO_PORT`] if it does not.
 ///
@@ -24,7 +26,8 @@ pub(super) const NO_PORT: u32 = 0;
 pub(super) fn opens<F: Frame>(frame: &F, header: impl Place, cut: bool) -> u32 {
     if !cut {
         match header.load(frame, FLAGS_AT) {
-            Some([flags]) if flags & (SYN | ACK) == SYN => {}
+            // With FIN or RST beside it, it asks for nothing: Linux takes no such SYN.
+            Some([flags]) if flags & (SYN | ACK | FIN | RST) == SYN => {}
             _ => return NO_PORT,
         }
     }

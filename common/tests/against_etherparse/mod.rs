@@ -19,7 +19,7 @@ pub fn agree(frame: &[u8]) {
     let Some(TransportSlice::Tcp(segment)) = &theirs.transport else { return };
     let Some((source, destination)) = theirs.net.as_ref().and_then(ends) else { return };
     match ours {
-        Packet::Unread => {}
+        Packet::Unread(_) => {}
         Packet::Syn(syn) => {
             assert!(asks(segment), "a segment that asks for nothing is taken for a SYN: {frame:02x?}");
             let port = segment.destination_port().into();
@@ -33,7 +33,7 @@ pub fn agree(frame: &[u8]) {
 }
 
 fn asks(segment: &TcpSlice<'_>) -> bool {
-    segment.syn() && !segment.ack()
+    segment.syn() && !segment.ack() && !segment.fin() && !segment.rst()
 }
 
 fn ends(net: &NetSlice<'_>) -> Option<(Address, Address)> {
