@@ -34,6 +34,12 @@ pub struct ZoneRecord {
     pub guideline: u64,
     /// Live WebSockets on this host above which the kernel refuses.
     pub abuse_cap: u64,
+    /// An operator's block is in force.
+    #[serde(default)]
+    pub blocked: bool,
+    /// The lowest cap of a verdict or a limit that is in force and below `abuse_cap`.
+    #[serde(default)]
+    pub lease_cap: Option<u64>,
     /// `websockets / guideline`.
     pub guideline_ratio: f64,
     /// The zone's number in the kernel.

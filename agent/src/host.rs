@@ -39,6 +39,7 @@ pub fn check_host() -> Vec<Finding> {
         cgroup2(),
         sock_diag(),
         sock_destroy(),
+        fast_open(),
     ]
 }
 
@@ -147,9 +148,33 @@ fn sock_destroy() -> Finding {
     }
 }
 
+/// TCP Fast Open without cookies: the kernel makes a socket of a SYN alone, which may come from a made-up address.
+fn fast_open() -> Finding {
+    let mode = fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").unwrap_or_default();
+    let (ok, found) = judge_fast_open(mode.trim());
+    let remedy = "SYNs with made-up addresses take places of zones and sources: clear the bit 0x200 (sysctl net.ipv4.tcp_fastopen=1)";
+    finding("tcp_fastopen", ok, found, remedy)
+}
+
+fn judge_fast_open(mode: &str) -> (bool, String) {
+    /// A server takes data in a SYN without a cookie.
+    const WITHOUT_COOKIE: u32 = 0x200;
+    match mode.parse::<u32>() {
+        Ok(bits) if bits & WITHOUT_COOKIE != 0 => (false, format!("{bits:#x}: servers ask for no cookie")),
+        Ok(bits) => (true, format!("{bits:#x}")),
+        Err(_) => (true, "not there".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fast_open_without_cookies_is_told() {
+        assert!(!judge_fast_open("519").0 && !judge_fast_open("512").0);
+        assert!(judge_fast_open("1").0 && judge_fast_open("3").0 && judge_fast_open("").0);
+    }
 
     #[test]
     fn releases_are_read_with_their_suffixes() {

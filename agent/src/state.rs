@@ -16,7 +16,7 @@ use weir_common::{
     listener::ListenerKey,
     reason::{Close, REFUSALS, Refusal},
     verdict::Outcome,
-    zone::{UNATTRIBUTED, ZoneKey, ZoneUsage},
+    zone::{UNATTRIBUTED, ZoneKey, ZoneLeases, ZoneUsage},
 };
 use weir_config::Operator;
 
@@ -35,7 +35,7 @@ use crate::{
     ledger::Ledger,
     marks::Marks,
     notices::{Tally, post::Post},
-    operator::{Denials, Hand},
+    operator::{Denials, Hand, Now},
     peaks::Peaks,
     reachout::{Reach, SharedView},
     zones::{Entry, ZoneTable},
@@ -148,6 +148,7 @@ impl State {
     /// Every zone with its numbers; only those whose name holds `filter`, if there is one.
     pub fn zones_reply(&self, filter: Option<&str>) -> ZonesReply {
         self.look();
+        let boot_ns = Now::read().boot_ns;
         let zones = lock(&self.zones);
         let peaks = lock(&self.peaks);
         let marks = lock(&self.marks);
@@ -158,10 +159,10 @@ impl State {
             .filter(|entry| filter.is_none_or(|filter| entry.name.contains(filter)))
             .map(|entry| {
                 let held = self.holding(&holdings, entry.slot).map(held_reply);
-                ZoneRecord {
-                    held,
-                    ..zone_record(entry, &self.memory.usage(entry.slot), &peaks, marks.as_ref())
-                }
+                let leases =
+                    if entry.draining { ZoneLeases::NONE } else { zones.leases(ZoneKey::of(&entry.name)) };
+                let record = zone_record(entry, &self.memory.usage(entry.slot), &peaks, marks.as_ref());
+                with_leases(ZoneRecord { held, ..record }, &leases, boot_ns)
             })
             .collect();
         ZonesReply {
@@ -247,6 +248,8 @@ fn zone_record(entry: &Entry, usage: &ZoneUsage, peaks: &Peaks, marks: Option<&M
         sockets: at_least_zero(usage.sockets),
         guideline: entry.guideline,
         abuse_cap: entry.abuse_cap,
+        blocked: false,
+        lease_cap: None,
         guideline_ratio: websockets as f64 / entry.guideline as f64,
         slot: entry.slot,
         mark: marks.map(|marks| marks.socket),
@@ -281,6 +284,18 @@ fn held_reply(holding: &Holding) -> HeldReply {
         rtt_median_seconds: seconds(holding.rtt_median),
         rtt_p95_seconds: seconds(holding.rtt_p95),
     }
+}
+
+/// The record with what holds at this time beside the plan.
+fn with_leases(mut record: ZoneRecord, leases: &ZoneLeases, boot_ns: u64) -> ZoneRecord {
+    record.blocked = leases.block_until_boot_ns > boot_ns;
+    record.lease_cap =
+        [(leases.verdict_cap, leases.verdict_until_boot_ns), (leases.limit_cap, leases.limit_until_boot_ns)]
+            .into_iter()
+            .filter(|(cap, until)| *until > boot_ns && *cap < record.abuse_cap)
+            .map(|(cap, _)| cap)
+            .min();
+    record
 }
 
 /// A zone's or the host's counters by label, without those at 0.

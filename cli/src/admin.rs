@@ -35,10 +35,18 @@ pub enum AdminError {
     Silent { authority: String },
     #[error("http://{authority} does not speak HTTP as a weir agent does")]
     Http { authority: String, source: hyper::Error },
+    #[error("{detail} (says the agent on http://{authority})")]
+    Refused { authority: String, detail: String },
     #[error("http://{authority}{path} answers {status}: is it a weir agent?")]
     Status { authority: String, path: String, status: StatusCode },
     #[error("http://{authority}{path} does not answer as a weir agent of this version does")]
     Json { authority: String, path: String, source: serde_json::Error },
+}
+
+/// What an agent answers that cannot do what it is asked for (RFC 9457).
+#[derive(serde::Deserialize)]
+struct Problem {
+    detail: String,
 }
 
 impl Admin {
@@ -80,6 +88,9 @@ impl Admin {
             .map_err(|_| AdminError::Silent { authority: self.authority.clone() })??;
         if status == StatusCode::OK {
             return Ok(body);
+        }
+        if let Ok(Problem { detail }) = serde_json::from_slice(&body) {
+            return Err(AdminError::Refused { authority: self.authority.clone(), detail });
         }
         Err(AdminError::Status { authority: self.authority.clone(), path: path.to_owned(), status })
     }

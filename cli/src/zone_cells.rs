@@ -17,9 +17,10 @@ pub const COLUMNS: [(&str, Align); 7] = [
 
 /// One zone. `peak` is one of its peaks.
 pub fn cells(zone: &ZoneRecord, peak: u64) -> Vec<(Style, String)> {
+    let cap = zone.lease_cap.map_or(zone.abuse_cap, |lease| lease.min(zone.abuse_cap));
     let live = match zone.websockets {
         0 => Style::Faint,
-        live if live >= zone.abuse_cap => Style::Bad,
+        live if live >= cap => Style::Bad,
         _ => Style::Strong,
     };
     let guideline = if zone.websockets > zone.guideline { Style::Warn } else { Style::Plain };
@@ -30,9 +31,18 @@ pub fn cells(zone: &ZoneRecord, peak: u64) -> Vec<(Style, String)> {
         (live, zone.websockets.to_string()),
         (Style::Plain, peak.to_string()),
         (guideline, of_guideline(zone)),
-        (Style::Faint, zone.abuse_cap.to_string()),
+        in_force(zone, cap),
         (refused, zone.refused_total.to_string()),
     ]
+}
+
+/// The cap that holds now, and how: the plan's, a lease's, or none at all may come in.
+fn in_force(zone: &ZoneRecord, cap: u64) -> (Style, String) {
+    match (zone.blocked, zone.lease_cap) {
+        (true, _) => (Style::Bad, "blocked".to_owned()),
+        (false, Some(_)) => (Style::Warn, format!("{cap} for now")),
+        (false, None) => (Style::Faint, cap.to_string()),
+    }
 }
 
 /// `60% of 300`. Rounded down, so that 100% is the guideline and nothing less.
@@ -57,6 +67,8 @@ pub mod tests {
             sockets: live,
             guideline: 100,
             abuse_cap: 1000,
+            blocked: false,
+            lease_cap: None,
             guideline_ratio: live as f64 / 100.0,
             slot: 1,
             mark: None,
@@ -78,6 +90,18 @@ pub mod tests {
         assert_eq!(of_guideline(&record), "99% of 1000");
         record.websockets = 1000;
         assert_eq!(of_guideline(&record), "100% of 1000");
+    }
+
+    #[test]
+    fn a_block_and_a_lease_stand_where_the_cap_is() {
+        let cap = |blocked, lease_cap| {
+            let record = ZoneRecord { blocked, lease_cap, ..zone("a", 10, 0) };
+            let cells = cells(&record, 10);
+            (cells[2].0, cells[5].0, cells[5].1.clone())
+        };
+        assert_eq!(cap(false, None), (Style::Strong, Style::Faint, "1000".to_owned()));
+        assert_eq!(cap(false, Some(10)), (Style::Bad, Style::Warn, "10 for now".to_owned()));
+        assert_eq!(cap(true, Some(10)).2, "blocked");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use aya_log_ebpf::debug;
 use weir_common::{
     ABI_VERSION,
     reason::Refusal,
-    socket::{ADMITTED, COUNTED, DEAD, DOOMED, ORIGIN_SIDE, SocketTag, UNCONNECTED},
+    socket::{ADMITTED, COUNTED, DEAD, ORIGIN_SIDE, SocketTag, UNCONNECTED},
     sockopt::{LEVEL, Op, SourceCorrection, VALUE_LEN},
     source::SourceKey,
 };
@@ -295,7 +295,7 @@ fn move_to(
         } else {
             // Connected before the agent came: its source is counted from here on.
             sources::note_remote(tag, sk);
-            fresh | sources::join(tag) | flags & DOOMED
+            fresh | sources::join(tag)
         }
     };
     if flags & UNCONNECTED != 0 {

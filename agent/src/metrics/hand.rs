@@ -9,6 +9,13 @@ use weir_common::zone::ZoneKey;
 use super::{KernelCollector, zone_labels};
 use crate::{operator::Now, state::lock};
 
+/// The end by the wall clock, to the second: the two clocks are read one after the other, and the same lease has the same end in every
+/// scrape.
+fn end_timestamp(now: Now, end_boot_ns: u64) -> f64 {
+    let left_ns = i128::from(end_boot_ns) - i128::from(now.boot_ns);
+    ((now.wall.unix_timestamp_nanos() + left_ns + 500_000_000) / 1_000_000_000) as f64
+}
+
 impl KernelCollector {
     /// As the kernel has them, whoever gave them.
     pub(super) fn leases(&self) -> Vec<MetricFamily> {
@@ -27,9 +34,8 @@ impl KernelCollector {
                 }
                 let mut labels = zone_labels(entry);
                 labels.push(label("kind", kind));
-                let left = (end - now.boot_ns) as f64 / 1e9;
                 active.push(gauge(labels.clone(), cap as f64));
-                ends.push(gauge(labels, now.wall.unix_timestamp() as f64 + left));
+                ends.push(gauge(labels, end_timestamp(now, end)));
             }
         }
         vec![
@@ -80,5 +86,24 @@ impl KernelCollector {
                 count(&health.errors_total),
             ),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::{Duration, OffsetDateTime};
+
+    use super::*;
+
+    #[test]
+    fn a_lease_has_one_end_in_every_scrape() {
+        let given = Now { wall: OffsetDateTime::from_unix_timestamp(1_000).unwrap(), boot_ns: 77 };
+        let end = given.boot_ns + 60_000_000_000;
+        // Scrapes at any part of a second, with some nanoseconds between the readings of the two clocks.
+        for after_ns in [0, 1, 499_999_999, 999_999_999, 1_000_000_001, 59_123_456_789_i64] {
+            let wall = given.wall + Duration::nanoseconds(after_ns);
+            let boot_ns = given.boot_ns + after_ns as u64 + 900;
+            assert_eq!(end_timestamp(Now { wall, boot_ns }, end), 1_060.0, "{after_ns}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::bail;
+use clap::ArgGroup;
 use weir_agent::{ActReply, ActRequest};
 
 use super::Agent;
@@ -19,10 +20,10 @@ use crate::{
 /// Clients get a TCP reset; a tunnel ends at its origin too. Only sockets that weir counts are ended, and nothing keeps
 /// clients from coming back: block, cap or deny first. Asks before it does it; without a terminal it needs --yes.
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, group(ArgGroup::new("target").required(true).args(["zone", "source"])))]
 pub struct KillArgs {
     /// The zone whose sockets are ended.
-    #[arg(long, value_name = "ZONE", required_unless_present = "source", conflicts_with = "source")]
+    #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
     /// The prefix or address whose sockets are ended, in whatever zone they are.
     #[arg(long, value_name = "PREFIX")]
