@@ -17,7 +17,7 @@ use aya::{
 use nix::time::{ClockId, clock_gettime};
 use weir_agent::HostReply;
 use weir_common::{
-    gate::BY_OPERATOR,
+    gate::{BY_OPERATOR, BY_VERDICT},
     listener::Address,
     names,
     zone::{FLAG_BLOCKED, ZonePolicy},
@@ -175,11 +175,21 @@ impl World {
 }
 
 impl Pinned {
-    /// Puts an address there, as an operator does, that ends after a time by the kernel's clock.
+    /// Puts an address there, as an operator does, that ends after a time by the kernel's clock. An agent that starts takes it out
+    /// again, as its ledger does not know it.
     pub fn put(&mut self, address: IpAddr, prefix_len: u32, time: Duration) {
+        self.put_by(BY_OPERATOR, address, prefix_len, time);
+    }
+
+    /// The same, as a verdict does: it stays.
+    pub fn put_by_verdict(&mut self, address: IpAddr, prefix_len: u32, time: Duration) {
+        self.put_by(BY_VERDICT, address, prefix_len, time);
+    }
+
+    fn put_by(&mut self, by: u32, address: IpAddr, prefix_len: u32, time: Duration) {
         let now: Duration = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("a clock").into();
         let until = (now + time).as_nanos() as u64;
-        let entry = [until, u64::from(prefix_len) | u64::from(BY_OPERATOR) << 32];
+        let entry = [until, u64::from(prefix_len) | u64::from(by) << 32];
         self.0.insert(&Key::new(prefix_len, words(address)), entry, 0).expect("room");
     }
 
