@@ -4,17 +4,19 @@
 
 use std::{
     collections::BTreeMap,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
 use axum::{
-    body::{Body, HttpBody as _},
+    body::{Body, Bytes, HttpBody},
     extract::Request,
     http::{HeaderValue, header::CONNECTION},
     middleware::Next,
     response::Response,
 };
-use http_body_util::BodyExt as _;
+use hyper::body::{Frame, SizeHint};
 use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The places of one address.
@@ -41,6 +43,12 @@ pub(crate) struct Place {
 
 /// A request that is being answered.
 struct Answering(Arc<Place>);
+
+/// What is sent of an answer, to its end.
+struct Sent {
+    body: Body,
+    _answering: Answering,
+}
 
 impl Places {
     pub fn new(count: usize) -> Arc<Self> {
@@ -113,12 +121,25 @@ pub(crate) async fn answer(place: Arc<Place>, request: Request, next: Next) -> R
         // Closed behind the answer, it is nobody's to cut off.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response.map(|body| match body.is_end_stream() {
-        true => body,
-        // To the end of what is sent.
-        false => Body::new(body.map_frame(move |frame| {
-            let _ = &answering;
-            frame
-        })),
-    })
+    response.map(|body| Body::new(Sent { body, _answering: answering }))
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
