@@ -363,7 +363,12 @@ mod tests {
         // Read-only globals, and the log's.
         let others: Vec<_> =
             found.difference(&pinned).filter(|name| !name.starts_with("AYA_LOG")).copied().collect();
-        assert_eq!(others, [".rodata"], "what is neither pinned nor constant would not outlive the agent");
+        // Wide constants get a section of their own from some compilers.
+        let constant = |name: &&str| *name == ".rodata" || name.starts_with(".rodata.");
+        assert!(
+            others.iter().all(constant),
+            "what is neither pinned nor constant would not outlive the agent: {others:?}"
+        );
         assert!(found.iter().all(|name| name.len() <= 15), "the kernel cuts longer names");
     }
 }
