@@ -8,7 +8,7 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::{BPF_F_CURRENT_NETNS, BPF_TCP_SYN_SENT, bpf_sock},
+    bindings::{BPF_F_CURRENT_NETNS, BPF_TCP_LISTEN, BPF_TCP_SYN_SENT, bpf_sock},
     helpers::{
         bpf_sk_lookup_tcp, bpf_sk_release, bpf_skb_load_bytes, bpf_tcp_sock, generated::bpf_ktime_get_boot_ns,
     },
@@ -145,7 +145,8 @@ fn read(ctx: &TcContext, n: usize) -> Option<Errand> {
     }
 }
 
-/// The socket, held until it is released.
+/// The socket, held until it is released. Where it has ended, or is not born yet, the kernel finds the listener, which is none of
+/// those that are counted.
 #[inline(always)]
 fn find(ctx: &TcContext, errand: &Errand) -> Option<*mut bpf_sock> {
     let len = if errand.tuple_len == TUPLE_V4 { TUPLE_V4 } else { TUPLE_V6 };
@@ -155,7 +156,15 @@ fn find(ctx: &TcContext, errand: &Errand) -> Option<*mut bpf_sock> {
         let tuple = (&raw const errand.tuple).cast_mut().cast();
         bpf_sk_lookup_tcp(ctx.skb.skb.cast(), tuple, len, netns, 0)
     };
-    if sk.is_null() { None } else { Some(sk) }
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: the lookup holds it.
+    if unsafe { (*sk).state } == BPF_TCP_LISTEN {
+        release(sk);
+        return None;
+    }
+    Some(sk)
 }
 
 #[inline(always)]
