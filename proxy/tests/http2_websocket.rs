@@ -5,16 +5,24 @@ mod support;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use h2::Reason;
 use http::{Method, Request};
 use support::{
     Setup,
-    http2::Client,
-    origin::{origin, switch_for},
+    http2::{Answer, Client},
+    origin::{echo, origin, switch_for},
     raw::header,
     soon, until,
 };
-use tokio::{io::AsyncWriteExt, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::Role},
+};
 
 const URL: &str = "https://a.test/path?x=1";
 
@@ -283,4 +291,42 @@ async fn a_stream_that_is_not_read_leaves_the_others_theirs() {
         let got = stream.some().await.expect("open").expect("bytes");
         assert!(!got.is_empty());
     }
+}
+
+/// The two ends of a stream of HTTP/2 as one, for a library that wants a socket.
+fn as_socket(answer: Answer) -> tokio::io::DuplexStream {
+    let Answer { mut send, mut receive, .. } = answer;
+    let (ours, theirs) = tokio::io::duplex(4096);
+    let (mut from, mut to) = tokio::io::split(theirs);
+    tokio::spawn(async move {
+        let mut chunk = [0; 4096];
+        while let Ok(read @ 1..) = from.read(&mut chunk).await {
+            send.send_data(Bytes::copy_from_slice(&chunk[..read]), false).expect("sent");
+        }
+        let _ = send.send_data(Bytes::new(), true);
+    });
+    tokio::spawn(async move {
+        while let Some(Ok(data)) = receive.data().await {
+            receive.flow_control().release_capacity(data.len()).expect("received");
+            to.write_all(&data).await.expect("a reader");
+        }
+        let _ = to.shutdown().await;
+    });
+    ours
+}
+
+#[tokio::test]
+async fn tungstenite_converses_over_a_stream() {
+    let (_setup, proxy, mut client) = secure(echo().await).await;
+    let socket = as_socket(client.open(URL).await);
+    let mut socket = WebSocketStream::from_raw_socket(socket, Role::Client, None).await;
+    for message in [Message::text("hello"), Message::binary(vec![7; 100_000])] {
+        soon(socket.send(message.clone())).await.expect("sent");
+        assert_eq!(soon(socket.next()).await.expect("an answer").expect("a message"), message);
+    }
+    soon(socket.close(None)).await.expect("a close");
+    while let Some(message) = soon(socket.next()).await {
+        assert!(message.expect("an orderly end").is_close());
+    }
+    assert_eq!(proxy.counters().tunnels.get(), 1);
 }
