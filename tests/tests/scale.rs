@@ -107,7 +107,14 @@ fn a_scrape_makes_no_system_call_for_a_zone() {
         agent.scrape();
         let (calls, scrape) = tracer::count(agent.process.pid(), || agent.scrape());
         assert_eq!(scrape.of("weir_zone_websockets").len(), MANY);
-        let all: u64 = calls.values().sum();
+        // What the allocator asks of the kernel depends on what it has at hand, not on what a scrape does.
+        let of_memory =
+            [libc::SYS_brk, libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_munmap, libc::SYS_madvise];
+        let all: u64 = calls
+            .iter()
+            .filter(|(call, _)| !of_memory.contains(&(**call as i64)))
+            .map(|(_, times)| times)
+            .sum();
         assert!(all > 5, "the tracer sees nothing: {calls:?}");
         assert!(all < MANY as u64 / 10, "{all} system calls, by number: {calls:?}");
         let of_bpf = calls.get(&(libc::SYS_bpf as u64)).copied().unwrap_or(0);
