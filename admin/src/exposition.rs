@@ -2,10 +2,12 @@
 //!
 //! prometheus' own counters would be a second place where numbers live; here a family is only written down.
 
+pub mod lines;
+
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Registry, TextEncoder,
+    Registry, TextEncoder,
     proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 
@@ -16,10 +18,18 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 ///
 /// # Errors
 /// If a family has no name or no series, which is a fault of its collector.
-pub fn text(registry: &Registry) -> Result<Vec<u8>, prometheus::Error> {
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+pub fn text(registry: &Registry) -> Result<String, prometheus::Error> {
+    let mut text = String::new();
+    append(registry, &mut text)?;
     Ok(text)
+}
+
+/// Likewise, behind what stands in `text` already, whose families must be others.
+///
+/// # Errors
+/// As those of [`text`].
+pub fn append(registry: &Registry, text: &mut String) -> Result<(), prometheus::Error> {
+    TextEncoder::new().encode_utf8(&registry.gather(), text)
 }
 
 pub fn label(name: &str, value: &str) -> LabelPair {

@@ -82,7 +82,7 @@ async fn scrape(
 ) -> Response {
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let scraper = ScraperId::new(peer.ip().to_canonical(), agent);
-    blocking(move || match admin.metrics.scrape(scraper) {
+    blocking(move || match admin.metrics.scrape(&scraper) {
         Ok(text) => ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("cannot encode the metrics: {error}"))

@@ -5,64 +5,60 @@ mod hand;
 mod held;
 mod notices;
 mod reachout;
+mod zones;
 
 use std::{
-    net::Ipv4Addr,
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
-    time::{Instant, SystemTime},
+    time::SystemTime,
 };
 
 use prometheus::{
     Registry,
     core::{Collector, Desc},
     process_collector::ProcessCollector,
-    proto::{LabelPair, Metric, MetricFamily, MetricType},
+    proto::{Metric, MetricFamily, MetricType},
 };
 use weir_admin::exposition::{
     self, counter, counter_f64, family, gauge, label, single_counter, single_gauge,
 };
-use weir_common::{
-    ABI_VERSION,
-    reason::{Close, Refusal},
-    verdict::Outcome,
-    zone::{UNATTRIBUTED, ZoneUsage},
-};
+use weir_common::{ABI_VERSION, reason::Refusal, zone::UNATTRIBUTED};
 
 use crate::{
     api::{XdpInterfaceReply, XdpPackets},
-    kernel::at_least_zero,
     peaks::ScraperId,
     state::{State, lock, packets},
-    zones::Entry,
 };
 
 /// The registry with its collectors.
 pub struct Metrics {
+    state: Arc<State>,
     registry: Registry,
-    one_at_a_time: Mutex<()>,
-    scraper: Arc<Mutex<ScraperId>>,
+    /// A scrape at a time; how long the text of the last one was.
+    last_length: Mutex<usize>,
 }
 
 impl Metrics {
     pub fn new(state: Arc<State>) -> Result<Self, prometheus::Error> {
-        let scraper = Arc::new(Mutex::new(ScraperId::new(Ipv4Addr::LOCALHOST.into(), "")));
         let registry = Registry::new();
-        registry.register(Box::new(KernelCollector { state, scraper: Arc::clone(&scraper) }))?;
+        registry.register(Box::new(KernelCollector { state: Arc::clone(&state) }))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        Ok(Self { registry, one_at_a_time: Mutex::new(()), scraper })
+        Ok(Self { state, registry, last_length: Mutex::new(0) })
     }
 
     /// One scrape, in the text format 0.0.4. `scraper` is whom the peaks since its last scrape are for.
-    pub fn scrape(&self, scraper: ScraperId) -> Result<Vec<u8>, prometheus::Error> {
-        let _scrape = lock(&self.one_at_a_time);
-        *lock(&self.scraper) = scraper;
-        exposition::text(&self.registry)
+    pub fn scrape(&self, scraper: &ScraperId) -> Result<String, prometheus::Error> {
+        let mut last_length = lock(&self.last_length);
+        // Nearly what it will be: a text of 50 MB is not moved while it grows.
+        let mut text = String::with_capacity(*last_length + 4096);
+        zones::write(&self.state, scraper, &mut text);
+        exposition::append(&self.registry, &mut text)?;
+        *last_length = text.len();
+        Ok(text)
     }
 }
 
 struct KernelCollector {
     state: Arc<State>,
-    scraper: Arc<Mutex<ScraperId>>,
 }
 
 impl Collector for KernelCollector {
@@ -72,9 +68,7 @@ impl Collector for KernelCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let scraper = lock(&self.scraper).clone();
-        let mut families = self.zones(&scraper);
-        families.extend(self.held());
+        let mut families = self.held();
         families.extend(self.host());
         families.extend(self.kernel());
         families.extend(self.agent());
@@ -87,61 +81,6 @@ impl Collector for KernelCollector {
 }
 
 impl KernelCollector {
-    fn zones(&self, scraper: &ScraperId) -> Vec<MetricFamily> {
-        let state = &self.state;
-        state.look();
-        let zones = lock(&state.zones);
-        let entries = zones.entries();
-        let peaks = lock(&state.peaks).since_last_scrape(scraper, Instant::now());
-        let rows: Vec<(&Entry, ZoneUsage)> =
-            entries.into_iter().map(|entry| (entry, state.memory.usage(entry.slot))).collect();
-        let gauge = |name, help, value: &dyn Fn(&Entry, &ZoneUsage) -> f64| {
-            let metrics = rows.iter().map(|(entry, usage)| gauge(zone_labels(entry), value(entry, usage)));
-            family(name, help, MetricType::GAUGE, metrics.collect())
-        };
-        let counter = |name, help, value: &dyn Fn(&ZoneUsage) -> u64| {
-            let metrics = rows.iter().map(|(entry, usage)| counter(zone_labels(entry), value(usage)));
-            family(name, help, MetricType::COUNTER, metrics.collect())
-        };
-        vec![
-            gauge("weir_zone_websockets", "Live WebSockets.", &|_, usage| {
-                at_least_zero(usage.websockets) as f64
-            }),
-            gauge(
-                "weir_zone_websockets_peak",
-                "Highest number of live WebSockets since this scraper's last scrape.",
-                &|entry, usage| {
-                    let peak = peaks.get(entry.slot as usize).copied().unwrap_or(0);
-                    // What was admitted since the marks were taken counts as well.
-                    peak.max(at_least_zero(usage.websockets)) as f64
-                },
-            ),
-            gauge("weir_zone_sockets", "Live kernel sockets of the zone's clients.", &|_, usage| {
-                at_least_zero(usage.sockets) as f64
-            }),
-            gauge(
-                "weir_zone_guideline",
-                "Concurrent WebSockets over the fleet that the zone's plan is made for; nothing is refused above it.",
-                &|entry, _| entry.guideline as f64,
-            ),
-            gauge(
-                "weir_zone_abuse_cap",
-                "Live WebSockets on this host above which the kernel refuses.",
-                &|entry, _| entry.abuse_cap as f64,
-            ),
-            counter("weir_zone_admitted_total", "WebSockets admitted.", &|usage| usage.admitted_total),
-            refused(&rows),
-            closed(&rows),
-            xdp_dropped(&rows),
-            counter(
-                "weir_zone_received_bytes_total",
-                "Bytes from clients, up to the last audit or the socket's end.",
-                &|usage| usage.rx_bytes,
-            ),
-            counter("weir_zone_sent_bytes_total", "Bytes to clients, likewise.", &|usage| usage.tx_bytes),
-        ]
-    }
-
     fn host(&self) -> Vec<MetricFamily> {
         let (state, host) = (&self.state, &self.state.host);
         let host_refused = host.refused();
@@ -316,61 +255,10 @@ impl KernelCollector {
     }
 }
 
-/// Series for the abuse cap always, so that a rate has a beginning; for other reasons once they occurred.
-fn refused(rows: &[(&Entry, ZoneUsage)]) -> MetricFamily {
-    let metrics = rows.iter().flat_map(|(entry, usage)| {
-        Refusal::ALL
-            .into_iter()
-            .filter(|refusal| refusal.names_a_zone())
-            .filter(|refusal| *refusal == Refusal::AbuseCap || usage.refused[refusal.counter()] > 0)
-            .map(|refusal| {
-                let mut labels = zone_labels(entry);
-                labels.push(label("reason", refusal.label()));
-                counter(labels, usage.refused[refusal.counter()])
-            })
-    });
-    family("weir_zone_refused_total", "Refusals by reason.", MetricType::COUNTER, metrics.collect())
-}
-
-fn closed(rows: &[(&Entry, ZoneUsage)]) -> MetricFamily {
-    let metrics = rows.iter().flat_map(|(entry, usage)| {
-        Close::ALL.iter().filter(|close| usage.closed[**close as usize] > 0).map(|close| {
-            let mut labels = zone_labels(entry);
-            labels.push(label("reason", close.label()));
-            counter(labels, usage.closed[*close as usize])
-        })
-    });
-    family("weir_zone_closed_total", "Ended sockets by reason.", MetricType::COUNTER, metrics.collect())
-}
-
-fn xdp_dropped(rows: &[(&Entry, ZoneUsage)]) -> MetricFamily {
-    let metrics = rows.iter().flat_map(|(entry, usage)| {
-        Outcome::ALL
-            .into_iter()
-            .filter_map(|outcome| Some((outcome, usage.dropped[outcome.zone_drop()?])))
-            .filter(|(_, dropped)| *dropped > 0)
-            .map(|(outcome, dropped)| {
-                let mut labels = zone_labels(entry);
-                labels.push(label("reason", outcome.label()));
-                counter(labels, dropped)
-            })
-    });
-    family(
-        "weir_zone_xdp_dropped_total",
-        "SYNs to the zone's dedicated listeners that the gate dropped.",
-        MetricType::COUNTER,
-        metrics.collect(),
-    )
-}
-
 fn xdp_packets(row: XdpPackets) -> Metric {
     counter(vec![label("verdict", &row.verdict), label("reason", &row.reason)], row.packets)
 }
 
 fn xdp_interface(row: XdpInterfaceReply) -> Metric {
     gauge(vec![label("interface", &row.interface), label("mode", &row.mode)], 1.0)
-}
-
-fn zone_labels(entry: &Entry) -> Vec<LabelPair> {
-    vec![label("zone", &entry.name), label("plan", &entry.plan)]
 }

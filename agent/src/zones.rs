@@ -157,6 +157,11 @@ impl ZoneTable {
         self.by_name(name).or_else(|| draining.find(|entry| &*entry.name == name))
     }
 
+    /// Configured zones that have leases, whether these are over or not.
+    pub fn entries_with_leases(&self) -> impl Iterator<Item = (&Entry, &ZoneLeases)> {
+        self.leases.iter().filter_map(|(key, leases)| Some((self.live.get(key)?, leases)))
+    }
+
     /// The leases that a zone has, or that it will have when it comes into the configuration.
     pub fn leases(&self, key: ZoneKey) -> ZoneLeases {
         self.leases.get(&key).copied().unwrap_or_default()

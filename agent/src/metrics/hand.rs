@@ -4,9 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus::proto::{MetricFamily, MetricType};
 use weir_admin::exposition::{family, gauge, label, single_counter, single_gauge};
-use weir_common::zone::ZoneKey;
 
-use super::{KernelCollector, zone_labels};
+use super::KernelCollector;
 use crate::{operator::Now, state::lock};
 
 /// The end by the wall clock, to the second: the two clocks are read one after the other, and the same lease has the same end in every
@@ -22,8 +21,7 @@ impl KernelCollector {
         let now = Now::read();
         let (mut active, mut ends) = (Vec::new(), Vec::new());
         let zones = lock(&self.state.zones);
-        for entry in zones.entries().into_iter().filter(|entry| !entry.draining) {
-            let leases = zones.leases(ZoneKey::of(&entry.name));
+        for (entry, leases) in zones.entries_with_leases() {
             for (kind, cap, end) in [
                 ("block", 0, leases.block_until_boot_ns),
                 ("verdict", leases.verdict_cap, leases.verdict_until_boot_ns),
@@ -32,7 +30,7 @@ impl KernelCollector {
                 if end <= now.boot_ns {
                     continue;
                 }
-                let mut labels = zone_labels(entry);
+                let mut labels = vec![label("zone", &entry.name), label("plan", &entry.plan)];
                 labels.push(label("kind", kind));
                 active.push(gauge(labels.clone(), cap as f64));
                 ends.push(gauge(labels, end_timestamp(now, end)));

@@ -39,7 +39,7 @@ impl Metrics {
     }
 
     /// One scrape, in the text format 0.0.4.
-    pub fn scrape(&self) -> Result<Vec<u8>, prometheus::Error> {
+    pub fn scrape(&self) -> Result<String, prometheus::Error> {
         let _scrape = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         exposition::text(&self.registry)
     }
