@@ -7,6 +7,8 @@
 
 pub mod exposition;
 mod places;
+mod scrapes;
 mod server;
 
+pub use scrapes::{SCRAPES, Scrapes};
 pub use server::{ACCEPT_PAUSE, serve, serve_connection};

@@ -18,7 +18,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use weir_admin::exposition;
+use weir_admin::Scrapes;
 use weir_notices::plot::Plot;
 use weir_reachout::contact::NoticeKind;
 
@@ -36,12 +36,13 @@ use crate::{
 struct Admin {
     state: Arc<State>,
     metrics: Arc<Metrics>,
+    scrapes: Scrapes,
 }
 
 /// Every page that is read; the agent's Unix socket has the same, and takes acts.
 pub fn pages(state: Arc<State>) -> std::io::Result<Router> {
     let metrics = Metrics::new(Arc::clone(&state)).map_err(std::io::Error::other)?;
-    let admin = Admin { state, metrics: Arc::new(metrics) };
+    let admin = Admin { state, metrics: Arc::new(metrics), scrapes: Scrapes::default() };
     let router = Router::new()
         .route("/", get(index))
         .route("/metrics", get(scrape))
@@ -82,13 +83,7 @@ async fn scrape(
 ) -> Response {
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let scraper = ScraperId::new(peer.ip().to_canonical(), agent);
-    blocking(move || match admin.metrics.scrape(&scraper) {
-        Ok(text) => ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response(),
-        Err(error) => {
-            problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("cannot encode the metrics: {error}"))
-        }
-    })
-    .await
+    admin.scrapes.answer(move || admin.metrics.scrape(&scraper)).await
 }
 
 /// Counting is what readiness is about; that the policy stands still is told, and does not take the host out.

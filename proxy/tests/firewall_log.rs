@@ -2,31 +2,12 @@
 
 mod support;
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-};
-
 use support::{
     Setup,
+    log::Captured,
     origin::mirror,
     raw::{Raw, status},
 };
-
-/// All that the process logs at the level of an operator who has set nothing.
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("nobody panicked").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test]
 async fn the_log_names_rules_and_requests_and_no_client() {
@@ -57,7 +38,7 @@ async fn the_log_names_rules_and_requests_and_no_client() {
     let expected = if cfg!(feature = "modsecurity") { 403 } else { 101 };
     assert_eq!(status(&client.head().await), expected);
 
-    let log = String::from_utf8(captured.0.lock().expect("nobody panicked").clone()).expect("UTF-8");
+    let log = captured.text();
     let line =
         |part: &str| log.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}: {log}"));
     let seen = line("a rule of the firewall matched");

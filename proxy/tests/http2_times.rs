@@ -10,7 +10,7 @@ use support::{
     Setup,
     frames::{END_HEADERS, HEADERS, Hostile, PING, Verdict, block, frame},
     http2::Client,
-    origin::{mirror, origin, switch_for},
+    origin::{mirror, origin, switch_for, when_told},
     raw::Raw,
     soon, until,
 };
@@ -24,20 +24,7 @@ fn h2c(setup: Setup) -> Setup {
 
 #[tokio::test]
 async fn a_drain_says_goaway_and_lets_streams_finish() {
-    let (go, wait) = mpsc::unbounded_channel::<()>();
-    let wait = std::sync::Arc::new(tokio::sync::Mutex::new(wait));
-    let (asked, mut was_asked) = mpsc::unbounded_channel();
-    let (slow, _) = origin(move |mut raw| {
-        let (wait, asked) = (wait.clone(), asked.clone());
-        async move {
-            raw.head().await;
-            asked.send(()).expect("taken");
-            wait.lock().await.recv().await;
-            raw.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-            raw.rest().await.ok();
-        }
-    })
-    .await;
+    let (slow, mut was_asked, go) = when_told().await;
     let setup = h2c(Setup::new().zone("a.test", slow).zone("ws.test", mirror().await));
     let proxy = setup.start();
     let counters = proxy.counters().clone();

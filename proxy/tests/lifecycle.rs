@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 
 use support::{
     Setup,
-    origin::{mirror, origin, reflect},
+    origin::{mirror, reflect, when_told},
     raw::{Raw, header, status, tls_config},
     soon, until,
 };
@@ -68,20 +68,7 @@ async fn a_reload_with_a_faulty_certificate_changes_nothing() {
 
 #[tokio::test]
 async fn a_drain_lets_tunnels_and_requests_finish() {
-    let (answer, answered) = (mpsc::unbounded_channel::<()>(), mpsc::unbounded_channel::<()>());
-    let (go, wait) = (answer.0, std::sync::Arc::new(tokio::sync::Mutex::new(answer.1)));
-    let (asked, mut was_asked) = answered;
-    let (slow, _) = origin(move |mut raw| {
-        let (wait, asked) = (wait.clone(), asked.clone());
-        async move {
-            raw.head().await;
-            asked.send(()).expect("taken");
-            wait.lock().await.recv().await;
-            raw.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-            raw.rest().await.ok();
-        }
-    })
-    .await;
+    let (slow, mut was_asked, go) = when_told().await;
     let (fast, _) = reflect().await;
     let setup = Setup::new().zone("a.test", slow).zone("fast.test", fast).zone("ws.test", mirror().await);
     let proxy = setup.start();

@@ -2,33 +2,14 @@
 
 mod support;
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-};
-
 use support::{
     Setup, free_port,
+    log::Captured,
     origin::{mirror, origin, reflect},
     raw::{Raw, tls_config, upgrade_request},
     soon, until,
 };
 use tokio::net::{TcpSocket, TcpStream};
-
-/// All that the process logs at the level of an operator who has set nothing.
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("nobody panicked").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 /// A client with an address that is nobody else's.
 async fn from(client: &str, to: std::net::SocketAddr) -> Raw<TcpStream> {
@@ -102,7 +83,7 @@ async fn no_address_of_a_client_is_in_the_log_of_the_process() {
     until("a tunnel broke", || counters.tunnels_ended_by("client_failed") == 1).await;
     soon(proxy.drain()).await;
 
-    let log = String::from_utf8(captured.0.lock().expect("nobody panicked").clone()).expect("text");
+    let log = captured.text();
     assert!(log.contains("an origin failed a request") && log.contains("stopped"), "{log}");
     assert!(!log.contains(CLIENT), "{log}");
     assert!(log.contains("a.test.pem.ocsp is not stapled"), "an operator has to hear of it: {log}");

@@ -14,16 +14,13 @@ use std::{
 use axum::{
     Router,
     extract::State,
-    http::{
-        StatusCode,
-        header::{CONNECTION, CONTENT_TYPE},
-    },
-    response::{IntoResponse, Response},
+    http::{HeaderValue, StatusCode, header::CONNECTION},
+    response::Response,
     routing::get,
 };
 use tokio::{net::TcpListener, time::sleep};
 use tracing::{info, warn};
-use weir_admin::exposition;
+use weir_admin::Scrapes;
 
 use crate::{observe::metrics::Metrics, server::Shared};
 
@@ -101,7 +98,7 @@ fn router(shared: Arc<Shared>, metrics: Arc<Metrics>) -> Router {
         .route("/", get(|| async { "weir proxy\n\n/metrics\n/healthz\n/readyz\n" }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready).with_state(shared))
-        .route("/metrics", get(scrape).with_state(metrics))
+        .route("/metrics", get(scrape).with_state((metrics, Scrapes::default())))
         .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; see /\n") })
 }
 
@@ -114,13 +111,9 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) 
     }
 }
 
-/// Writing the series of many zones takes milliseconds: not on the threads that serve others.
-async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
-    let text = tokio::task::spawn_blocking(move || metrics.scrape()).await;
-    match text.map_err(|error| error.to_string()).and_then(|text| text.map_err(|error| error.to_string())) {
-        // A scraper that kept its connection would go on asking a proxy that was replaced.
-        Ok(text) => ([(CONTENT_TYPE, exposition::CONTENT_TYPE), (CONNECTION, "close")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the metrics: {error}\n"))
-            .into_response(),
-    }
+async fn scrape(State((metrics, scrapes)): State<(Arc<Metrics>, Scrapes)>) -> Response {
+    let mut answer = scrapes.answer(move || metrics.scrape()).await;
+    // A scraper that kept its connection would go on asking a proxy that was replaced.
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }

@@ -5,6 +5,7 @@
 pub mod dns;
 pub mod frames;
 pub mod http2;
+pub mod log;
 pub mod mmdb;
 pub mod origin;
 pub mod raw;

@@ -38,6 +38,25 @@ where
     (address, connections)
 }
 
+/// An origin that answers `ok` when it is told to: its address, what says that it was asked, and what lets it answer.
+pub async fn when_told() -> (SocketAddr, mpsc::UnboundedReceiver<()>, mpsc::UnboundedSender<()>) {
+    let (go, wait) = mpsc::unbounded_channel::<()>();
+    let wait = Arc::new(tokio::sync::Mutex::new(wait));
+    let (asked, was_asked) = mpsc::unbounded_channel();
+    let (address, _) = origin(move |mut raw| {
+        let (wait, asked) = (wait.clone(), asked.clone());
+        async move {
+            raw.head().await;
+            asked.send(()).expect("taken");
+            wait.lock().await.recv().await;
+            raw.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            raw.rest().await.ok();
+        }
+    })
+    .await;
+    (address, was_asked, go)
+}
+
 /// Echoes WebSocket messages; closing handshakes are tungstenite's.
 pub async fn echo() -> SocketAddr {
     origin(|raw| async move {
