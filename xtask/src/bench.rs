@@ -1,53 +1,48 @@
-//! `cargo xtask bench`: measurements that anybody can repeat, each beside its peer in the same run.
+//! `cargo xtask bench`: measurements that anybody can repeat, each beside its peers in the same run.
 //!
-//! What is measured is the kernel's work, so the build is the tests' own; the kernel programs are compiled for release in every build. The
-//! figures of a quiet machine, and what they are held against, are in `docs/benchmarks.md`.
+//! What is measured of the [kernel's programs](kernel) is the kernel's work, so the build is the tests' own; they are compiled for release in
+//! every build. The [proxy](proxy) is built for release. The figures of a quiet machine, and what they are held against, are in
+//! `docs/benchmarks.md` and `docs/performance.md`.
+
+mod kernel;
+mod proxy;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
-use clap::Subcommand;
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
 
-use crate::{
-    exec,
-    setup::{self, Needs},
-};
+use crate::exec;
 
-#[derive(Subcommand)]
-pub enum Subject {
-    /// The kernel programs: a packet, a connection, an admission, caps per source, a SYN flood; some five minutes
-    Kernel {
-        /// Print JSON instead of a table
-        #[arg(long)]
-        json: bool,
-        /// Only this part: packets, connections, peers, exactness or flood
-        #[arg(long)]
-        only: Option<String>,
-        /// Sizes that say nothing, to see that it runs
-        #[arg(long)]
-        smoke: bool,
-    },
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Bench {
+    #[command(subcommand)]
+    subject: Option<Subject>,
+    #[command(flatten)]
+    proxy: proxy::Options,
 }
 
-pub fn command(subject: &Subject) -> Result<ExitCode> {
-    let Subject::Kernel { json, only, smoke } = subject;
+#[derive(Subcommand)]
+enum Subject {
+    /// The kernel programs: a packet, a connection, an admission, caps per source, a SYN flood; some five minutes
+    Kernel(kernel::Options),
+    /// The proxy beside HAProxy, nginx and Sōzu: upgrades, messages, transfers, memory; some forty minutes, `--quick` some ten
+    Proxy(proxy::Options),
+}
+
+/// Without a subject it is all of them.
+pub fn command(bench: &Bench) -> Result<ExitCode> {
     if !exec::is_root() {
-        bail!("the kernel programs need root: run `sudo -E env \"PATH=$PATH\" cargo xtask bench kernel`");
+        bail!("the kernel programs need root: run `sudo -E env \"PATH=$PATH\" cargo xtask bench`");
     }
-    setup::ensure(Needs::SETUP)?;
-    let build = exec::workspace_cargo()
-        .args(["build", "--workspace", "--exclude", "weir-ebpf", "--bins"])
-        .status()
-        .context("cannot start cargo")?;
-    if !build.success() {
-        return Ok(exec::exit_code(build));
+    match &bench.subject {
+        Some(Subject::Kernel(options)) => kernel::command(options),
+        Some(Subject::Proxy(options)) => proxy::command(options),
+        None => {
+            let kernel = kernel::command(&kernel::Options::default())?;
+            let proxy = proxy::command(&bench.proxy)?;
+            Ok(if kernel == ExitCode::SUCCESS { proxy } else { kernel })
+        }
     }
-    let mut bench = std::process::Command::new(exec::built("debug", "weir-kernel-bench")?);
-    bench.arg("run").env("WEIR_BIN", exec::built("debug", "weir")?);
-    bench.args(json.then_some("--json")).args(smoke.then_some("--smoke"));
-    if let Some(only) = only {
-        bench.args(["--only", only]);
-    }
-    let status = bench.status().context("cannot start the benchmark")?;
-    Ok(exec::exit_code(status))
 }

@@ -40,10 +40,7 @@ enum Command {
     /// Run the Autobahn test suite against an echo server, without weir and through it
     Autobahn(autobahn::Options),
     /// Measure, beside what else there is for the same job (needs root)
-    Bench {
-        #[command(subcommand)]
-        subject: bench::Subject,
-    },
+    Bench(bench::Bench),
     /// Set up, then build weir
     Build {
         #[arg(long)]
@@ -76,7 +73,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Setup { again } => setup::command(again),
         Command::Autobahn(options) => autobahn::command(&options),
-        Command::Bench { subject } => bench::command(&subject),
+        Command::Bench(bench) => bench::command(&bench),
         Command::Build { release } => build::command(release),
         Command::Fuzz(options) => fuzz::command(&options),
         Command::Package => package::command(),
@@ -115,6 +112,16 @@ mod tests {
             let Command::Run { args } = parse(words) else { panic!("{words} is not a run") };
             assert_eq!(args, ["--for", "30s"]);
         }
+    }
+
+    #[test]
+    fn a_benchmark_has_a_subject_or_is_all_of_them() {
+        for words in
+            ["bench", "bench --quick", "bench proxy --vs haproxy --rows echo", "bench kernel --smoke"]
+        {
+            assert!(matches!(parse(words), Command::Bench(_)), "{words}");
+        }
+        assert!(Cli::try_parse_from(["cargo-xtask", "bench", "--quick", "kernel"]).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::Value;
 /// Which of our crates each of our crates may depend on, in any kind of dependency.
 const ARROWS: &[(&str, &[&str])] = &[
     ("weir-admin", &[]),
+    ("weir-bench", &[]),
     ("weir-common", &[]),
     ("weir-config", &[]),
     ("xtask", &[]),

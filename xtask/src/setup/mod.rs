@@ -15,6 +15,7 @@ mod plan;
 mod proof;
 mod python;
 mod rustup;
+pub mod sozu;
 
 use std::{path::PathBuf, process::ExitCode};
 
