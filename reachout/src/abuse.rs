@@ -64,13 +64,22 @@ impl Abuse {
         entry: &Entry,
         policies: impl Fn(&PolicyVersion) -> Option<&'p Policy>,
     ) -> Result<(), ReplayError> {
+        let fact = entry.fact()?;
+        if !fact.is_of_abuse() {
+            return Ok(());
+        }
         let policy = ReplayError::known(entry, &policies)?;
-        let applied = self.apply(policy, entry.at, &entry.fact()?);
+        let applied = self.apply(policy, entry.at, &fact);
         applied.map_err(|source| ReplayError::Forbidden { seq: entry.seq, source })
     }
 
     pub fn verdict(&self) -> Option<&Verdict> {
         self.verdict.as_ref()
+    }
+
+    /// Neither accused nor kept from it by a person's word.
+    pub fn is_clear(&self, now: OffsetDateTime) -> bool {
+        self.verdict.is_none() && self.hands_off_until.is_none_or(|until| now >= until)
     }
 
     /// True if the slot belongs to an attack, and so to no budget.

@@ -98,6 +98,17 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// It changes the zone's abuse region, and nothing else.
+    pub fn is_of_abuse(&self) -> bool {
+        matches!(
+            self,
+            Self::Suspected { .. }
+                | Self::Mitigated { .. }
+                | Self::VerdictRenewed { .. }
+                | Self::VerdictEnded { .. }
+        )
+    }
+
     /// The detector's word that this is the consequence of.
     pub(crate) fn decision(&self) -> Option<Event> {
         match self {

@@ -1,17 +1,25 @@
-//! Signs of abuse in what the kernel and the proxy count, each against the zone's own baseline.
+//! Signs of abuse in what the kernel counts, each against the zone's own baseline.
 //!
 //! Four families: *source* (a few prefixes hold the sockets), *behaviour* (sockets that say nothing either way, lifetimes that
 //! are all alike), *handshake* (upgrades that are not answered by 101, sockets that never send a request) and *shape*
-//! (tenfold within 60 s, out of a level that was not rising). Being above the guideline is none of them. A family speaks when
-//! its sign has held for 30 s. The baseline is a mean over about a day; it stands still while any sign holds, so an attack
-//! does not become normal by lasting, and a family says nothing before its baseline is an hour old.
+//! (tenfold within 60 s, out of a level that was not rising, and to twice of what is usual). Being above the guideline is none of
+//! them. A family speaks when its sign has held for 30 s. A baseline is a mean over about a day; all of them stand still while any
+//! sign holds, so an attack does not become normal by lasting, and a sign says nothing before its own baseline is an hour old. What
+//! nobody has looked at is unknown: it is no sign, and no baseline learns from it.
 
 use crate::params::Abuse as Params;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use time::{Duration, OffsetDateTime};
 
-/// What a zone looks like at one moment; about one each 10 s, at most one a second.
+/// A part of a number of things. Of none it is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    pub part: u64,
+    pub of: u64,
+}
+
+/// What a zone looks like at one moment; about one each 10 s, at least one a minute, at most one a second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     pub at: OffsetDateTime,
@@ -19,14 +27,16 @@ pub struct Observation {
     pub live: u64,
     /// The source prefixes with most of them, largest first.
     pub prefixes: Vec<PrefixCount>,
-    /// Share of the live sockets, older than a few seconds, without a byte either way.
-    pub silent: f64,
+    /// Sockets whose prefixes were counted; 0 if nobody has looked lately.
+    pub sourced: u64,
+    /// Live WebSockets, older than a few seconds, without a byte either way.
+    pub silent: Share,
     /// Standard deviation of the lifetimes of sockets closed lately, over their mean; none if there are too few.
     pub lifetime_spread: Option<f64>,
-    /// Share of the last minute's upgrades that were not answered by 101.
-    pub unanswered: f64,
-    /// Share of the last minute's sockets that sent no request.
-    pub requestless: f64,
+    /// Of the last minute's upgrades those that were not answered by 101. One that weir has refused is none.
+    pub unanswered: Share,
+    /// Sockets that sent no request.
+    pub requestless: Share,
     /// The host suffers: the zone is at its abuse cap, or accept queues drop.
     pub harm: bool,
 }
@@ -69,7 +79,7 @@ pub struct Findings {
 }
 
 /// One zone's baselines and running signs. Derived: lost, it is silent until its baselines are an hour old again.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Signals {
     baseline: Baseline,
     /// Of the last `shape_seconds`, oldest first.
@@ -82,25 +92,40 @@ pub struct Signals {
 }
 
 /// Means over about a day of quiet time, but for the level, which is of the last 10 minutes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Baseline {
-    seconds: f64,
-    top: f64,
-    silent: f64,
-    lifetime_spread: f64,
-    unanswered: f64,
-    requestless: f64,
-    level: f64,
+    top: Mean,
+    silent: Mean,
+    lifetime_spread: Mean,
+    unanswered: Mean,
+    requestless: Mean,
+    usual: Mean,
+    level: Mean,
 }
 
-const DAY_SECONDS: f64 = 86_400.0;
-const LEVEL_SECONDS: f64 = 600.0;
+/// A mean, and over how much time it was learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Mean {
+    value: f32,
+    seconds: f32,
+}
+
+const DAY_SECONDS: f32 = 86_400.0;
+const LEVEL_SECONDS: f32 = 600.0;
 /// Lifetimes that differ by less than this part of their mean are a program's.
 const ALIKE: f64 = 0.1;
 /// A prefix with a smaller share of the zone's sockets is not refused.
 const PREFIX_SHARE: f64 = 0.1;
-/// A jump starts from a level that had not even doubled in 10 minutes: popularity has a rising tail before it.
+/// A jump starts from a level that had not even doubled in 10 minutes (popularity has a rising tail before it), and goes above
+/// twice of what is usual (clients that were lost and come back do not).
 const NO_TAIL: f64 = 2.0;
+/// A share of fewer is no sign.
+const SAMPLE: u64 = 20;
+/// The top prefixes of so few sockets, in sockets a prefix, hold most of them whoever they are: nothing is learned of it.
+const SPREAD: u64 = 4;
+/// The number of the form that [`Signals::encode`] writes.
+const FORM: u8 = 1;
+const MEANS: usize = 7;
 
 impl Signals {
     /// Our own restart looks like a jump from 0.
@@ -110,12 +135,45 @@ impl Signals {
         self.shape_silent_until = Some(at + Duration::minutes(params.restart_silence_minutes.into()));
     }
 
+    /// A sign holds, so that the next observation should come soon.
+    pub fn is_restless(&self) -> bool {
+        self.since.iter().any(Option::is_some) || self.jumped_from.is_some()
+    }
+
+    /// The level of the last 10 minutes.
+    pub fn level(&self) -> f64 {
+        self.baseline.level.value.into()
+    }
+
+    /// The baselines as bytes; none if nothing was learned.
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        let means = self.baseline.each();
+        let learned = means.iter().any(|mean| mean.seconds > 0.0);
+        let words = means.iter().flat_map(|mean| [mean.value, mean.seconds]);
+        learned.then(|| std::iter::once(FORM).chain(words.flat_map(f32::to_le_bytes)).collect())
+    }
+
+    /// What [`Signals::encode`] wrote; nothing of bytes that are none of it.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (form, rest) = bytes.split_first()?;
+        if *form != FORM || rest.len() != MEANS * 8 {
+            return None;
+        }
+        let words = rest.chunks_exact(4).map(|word| word.try_into().map(f32::from_le_bytes));
+        let words: Vec<f32> = words.collect::<Result<_, _>>().ok()?;
+        if words.iter().any(|word| !word.is_finite() || *word < 0.0) {
+            return None;
+        }
+        let mean = |n: usize| Mean { value: words[2 * n], seconds: words[2 * n + 1] };
+        Some(Self { baseline: Baseline::of(std::array::from_fn(mean)), ..Self::default() })
+    }
+
     pub fn observe(&mut self, params: &Params, seen: &Observation) -> Findings {
-        let elapsed = self.last.map_or(0.0, |last| (seen.at - last).as_seconds_f64().clamp(0.0, 60.0));
+        let elapsed = self.last.map_or(0.0, |last| (seen.at - last).as_seconds_f32().clamp(0.0, 60.0));
         self.last = Some(seen.at);
-        let top = seen.top_share(params);
+        let top = seen.top(params);
         let signs = [
-            self.share(params, top, self.baseline.top).map(|baseline| (baseline, top)),
+            self.share(params, top, &self.baseline.top),
             self.behaviour(params, seen),
             self.handshake(params, seen),
             self.shape(params, seen),
@@ -133,33 +191,36 @@ impl Signals {
             }
         }
         if self.since.iter().all(Option::is_none) {
-            self.baseline.learn(elapsed, seen, top);
+            self.baseline.learn(params, elapsed, seen, top);
         }
         let concentrated = families.iter().any(|finding| finding.family == Family::Source);
         let prefixes = if concentrated { seen.large_prefixes(params) } else { Vec::new() };
         Findings { families, prefixes, live: seen.live, harm: seen.harm }
     }
 
-    /// The baseline, if this share is large enough, and larger than usual, to be a sign.
-    fn share(&self, params: &Params, now: f64, baseline: f64) -> Option<f64> {
-        let is_sign = self.knows(params) && now >= params.share && now >= params.baseline_ratio * baseline;
-        is_sign.then_some(baseline)
+    /// The baseline and the share, if it is large enough, and larger than usual, to be a sign.
+    fn share(&self, params: &Params, now: Share, baseline: &Mean) -> Option<(f64, f64)> {
+        let (now, usual) = (now.value().filter(|_| now.of >= SAMPLE)?, f64::from(baseline.value));
+        let is_sign = now >= params.share && now >= params.baseline_ratio * usual;
+        (is_sign && baseline.is_known(params)).then_some((usual, now))
     }
 
     fn behaviour(&self, params: &Params, seen: &Observation) -> Option<(f64, f64)> {
-        let silent =
-            self.share(params, seen.silent, self.baseline.silent).map(|baseline| (baseline, seen.silent));
-        let usual = self.baseline.lifetime_spread;
-        let alike =
-            seen.lifetime_spread.filter(|spread| *spread <= ALIKE && usual >= params.baseline_ratio * spread);
-        silent.or(alike.filter(|_| self.knows(params) && usual > ALIKE).map(|spread| (usual, spread)))
+        let baseline = &self.baseline.lifetime_spread;
+        let usual = f64::from(baseline.value);
+        let alike = |spread: &f64| {
+            baseline.is_known(params)
+                && *spread <= ALIKE
+                && usual > ALIKE
+                && usual >= params.baseline_ratio * spread
+        };
+        let silent = self.share(params, seen.silent, &self.baseline.silent);
+        silent.or_else(|| seen.lifetime_spread.filter(alike).map(|spread| (usual, spread)))
     }
 
     fn handshake(&self, params: &Params, seen: &Observation) -> Option<(f64, f64)> {
-        let unanswered = self.share(params, seen.unanswered, self.baseline.unanswered);
-        let requestless = self.share(params, seen.requestless, self.baseline.requestless);
-        let unanswered = unanswered.map(|baseline| (baseline, seen.unanswered));
-        unanswered.or(requestless.map(|baseline| (baseline, seen.requestless)))
+        let unanswered = self.share(params, seen.unanswered, &self.baseline.unanswered);
+        unanswered.or_else(|| self.share(params, seen.requestless, &self.baseline.requestless))
     }
 
     fn shape(&mut self, params: &Params, seen: &Observation) -> Option<(f64, f64)> {
@@ -176,18 +237,16 @@ impl Signals {
         if self.shape_silent_until.is_some_and(|until| seen.at < until) {
             return None;
         }
-        let live = seen.live as f64;
+        let (live, usual) = (seen.live as f64, f64::from(self.baseline.usual.value));
         let tenfold = |from: u64| live >= params.shape_ratio * (from.max(1)) as f64;
-        let flat = |from: &u64| *from as f64 <= NO_TAIL * self.baseline.level.max(1.0);
+        let flat = |from: &u64| *from as f64 <= NO_TAIL * self.level().max(1.0);
+        let jumps =
+            |from: &u64| self.baseline.usual.is_known(params) && tenfold(*from) && live > NO_TAIL * usual;
         self.jumped_from = match self.jumped_from {
             Some(from) if live * 2.0 >= params.shape_ratio * from as f64 => Some(from),
-            _ => before.filter(flat).filter(|from| self.knows(params) && tenfold(*from)),
+            _ => before.filter(flat).filter(jumps),
         };
         self.jumped_from.map(|from| (from as f64, live))
-    }
-
-    fn knows(&self, params: &Params) -> bool {
-        self.baseline.seconds >= f64::from(params.baseline_minutes) * 60.0
     }
 }
 
@@ -195,34 +254,68 @@ impl Family {
     const ALL: [Self; 4] = [Self::Source, Self::Behaviour, Self::Handshake, Self::Shape];
 }
 
+impl Share {
+    pub const fn new(part: u64, of: u64) -> Self {
+        Self { part, of }
+    }
+
+    /// One more, which is of the part or is not.
+    pub fn count(&mut self, is_part: bool) {
+        self.part += u64::from(is_part);
+        self.of += 1;
+    }
+
+    /// Between 0 and 1.
+    pub fn value(self) -> Option<f64> {
+        (self.of > 0).then(|| self.part.min(self.of) as f64 / self.of as f64)
+    }
+}
+
 impl Observation {
-    fn top_share(&self, params: &Params) -> f64 {
-        let top: u64 = self.prefixes.iter().take(params.top_prefixes).map(|prefix| prefix.live).sum();
-        top as f64 / self.live.max(1) as f64
+    fn top(&self, params: &Params) -> Share {
+        let part = self.prefixes.iter().take(params.top_prefixes).map(|prefix| prefix.live).sum();
+        Share { part, of: self.sourced }
     }
 
     fn large_prefixes(&self, params: &Params) -> Vec<PrefixCount> {
-        let large = |prefix: &&PrefixCount| prefix.live as f64 >= PREFIX_SHARE * self.live as f64;
+        let large = |prefix: &&PrefixCount| prefix.live as f64 >= PREFIX_SHARE * self.sourced as f64;
         self.prefixes.iter().take(params.top_prefixes).filter(large).cloned().collect()
     }
 }
 
 impl Baseline {
-    fn learn(&mut self, elapsed: f64, seen: &Observation, top: f64) {
-        let first = self.seconds == 0.0;
-        self.seconds += elapsed;
-        // A plain mean at first, then one that forgets.
-        let part = if first { 1.0 } else { elapsed / self.seconds.clamp(elapsed.max(1.0), DAY_SECONDS) };
-        let toward = |mean: &mut f64, now: f64, part: f64| *mean += (now - *mean) * part;
-        toward(&mut self.top, top, part);
-        toward(&mut self.silent, seen.silent, part);
-        toward(&mut self.unanswered, seen.unanswered, part);
-        toward(&mut self.requestless, seen.requestless, part);
-        if let Some(spread) = seen.lifetime_spread {
-            toward(&mut self.lifetime_spread, spread, part);
-        }
-        let level_part =
-            if first { 1.0 } else { elapsed / self.seconds.clamp(elapsed.max(1.0), LEVEL_SECONDS) };
-        toward(&mut self.level, seen.live as f64, level_part);
+    fn of([top, silent, lifetime_spread, unanswered, requestless, usual, level]: [Mean; MEANS]) -> Self {
+        Self { top, silent, lifetime_spread, unanswered, requestless, usual, level }
+    }
+
+    fn each(&self) -> [Mean; MEANS] {
+        let Self { top, silent, lifetime_spread, unanswered, requestless, usual, level } = *self;
+        [top, silent, lifetime_spread, unanswered, requestless, usual, level]
+    }
+
+    fn learn(&mut self, params: &Params, elapsed: f32, seen: &Observation, top: Share) {
+        let is_spread = top.of >= SPREAD * params.top_prefixes as u64;
+        self.top.learn(elapsed, top.value().filter(|_| is_spread), DAY_SECONDS);
+        self.silent.learn(elapsed, seen.silent.value(), DAY_SECONDS);
+        self.lifetime_spread.learn(elapsed, seen.lifetime_spread, DAY_SECONDS);
+        self.unanswered.learn(elapsed, seen.unanswered.value(), DAY_SECONDS);
+        self.requestless.learn(elapsed, seen.requestless.value(), DAY_SECONDS);
+        self.usual.learn(elapsed, Some(seen.live as f64), DAY_SECONDS);
+        self.level.learn(elapsed, Some(seen.live as f64), LEVEL_SECONDS);
+    }
+}
+
+impl Mean {
+    /// A plain mean at first, then one that forgets what is longer ago than `most_seconds`.
+    fn learn(&mut self, elapsed: f32, now: Option<f64>, most_seconds: f32) {
+        let Some(now) = now else { return };
+        let is_first = self.seconds == 0.0;
+        self.seconds = (self.seconds + elapsed).min(most_seconds);
+        let part = if is_first { 1.0 } else { elapsed / self.seconds };
+        self.value += (now as f32 - self.value) * part;
+    }
+
+    fn is_known(&self, params: &Params) -> bool {
+        f64::from(self.seconds) >= f64::from(params.baseline_minutes) * 60.0
     }
 }

@@ -13,7 +13,7 @@ use weir_reachout::{
     ledger::{Entry, Head},
     limit::Effect,
     policy::Policy,
-    signal::{Family, Observation, PrefixCount, Signals},
+    signal::{Family, Observation, PrefixCount, Share, Signals},
     slot::{Slot, SlotBuilder, SlotIndex},
     surge::Surge,
     verdict::{Measure, Verdict},
@@ -127,10 +127,11 @@ fn quiet(_: f64, at: OffsetDateTime) -> Observation {
         at,
         live: 600,
         prefixes: spread_over(600, 100),
-        silent: 0.1,
+        sourced: 600,
+        silent: Share::new(60, 600),
         lifetime_spread: Some(1.2),
-        unanswered: 0.02,
-        requestless: 0.01,
+        unanswered: Share::new(2, 100),
+        requestless: Share::new(6, 600),
         harm: false,
     }
 }
@@ -141,13 +142,13 @@ fn attack(seconds: f64, at: OffsetDateTime) -> Observation {
     let mut prefixes: Vec<_> =
         (1..=3).map(|n| PrefixCount { prefix: format!("203.0.{n}.0/24"), live: extra / 3 }).collect();
     prefixes.extend(spread_over(600, 100));
-    let part = extra as f64 / (extra + 600) as f64;
     Observation {
         live: 600 + extra,
         prefixes,
-        silent: part,
-        unanswered: 0.7,
-        requestless: 0.1,
+        sourced: 600 + extra,
+        silent: Share::new(extra, extra + 600),
+        unanswered: Share::new(700, 1000),
+        requestless: Share::new(60, 600),
         ..quiet(seconds, at)
     }
 }
@@ -155,7 +156,7 @@ fn attack(seconds: f64, at: OffsetDateTime) -> Observation {
 /// x30 in 10 min, many prefixes, two-way bytes.
 fn popular(seconds: f64, at: OffsetDateTime) -> Observation {
     let live = (600.0 * 30f64.powf((seconds / 600.0).min(1.0))) as u64;
-    Observation { live, prefixes: spread_over(live, 3000), ..quiet(seconds, at) }
+    Observation { live, prefixes: spread_over(live, 3000), sourced: live, ..quiet(seconds, at) }
 }
 
 #[test]
@@ -205,6 +206,7 @@ fn being_far_above_the_guideline_is_no_evidence() {
     let crowd = |_: f64, at| Observation {
         live: 1_000_000,
         prefixes: spread_over(1_000_000, 3000),
+        sourced: 1_000_000,
         ..quiet(0.0, at)
     };
     zone.run(Duration::hours(2), crowd);
@@ -213,7 +215,14 @@ fn being_far_above_the_guideline_is_no_evidence() {
 
 #[test]
 fn two_families_are_observed_and_refused_only_with_harm_to_the_host() {
-    let two = |harm| move |s, at| Observation { unanswered: 0.0, silent: 0.0, harm, ..attack(s, at) };
+    let two = |harm| {
+        move |s, at| Observation {
+            unanswered: Share::new(0, 100),
+            silent: Share::new(0, 600),
+            harm,
+            ..attack(s, at)
+        }
+    };
     let mut zone = Watched::new();
     zone.run(Duration::minutes(30), two(false));
     let verdict = zone.abuse.verdict().expect("suspected");
@@ -289,4 +298,109 @@ fn an_expired_verdict_gives_no_lease() {
     let verdict = zone.abuse.verdict().expect("a verdict");
     assert!(verdict.lease(verdict.until() - Duration::SECOND).is_ok());
     assert!(verdict.lease(verdict.until()).is_err());
+}
+
+/// Clients that were lost for half an hour and come back within a minute, as after an outage of their own.
+#[test]
+fn a_crowd_that_comes_back_is_no_jump() {
+    let mut zone = Watched::new();
+    let gone = |_: f64, at| Observation {
+        live: 0,
+        prefixes: Vec::new(),
+        sourced: 0,
+        silent: Share::default(),
+        unanswered: Share::default(),
+        requestless: Share::default(),
+        lifetime_spread: None,
+        ..quiet(0.0, at)
+    };
+    zone.run(Duration::minutes(30), gone);
+    // They wait for what the server says: none has carried a byte yet.
+    let back = |s: f64, at| {
+        let live = (600.0 * (s / 60.0).min(1.0)) as u64;
+        Observation {
+            live,
+            prefixes: spread_over(live, 100),
+            silent: Share::new(live, live),
+            sourced: live,
+            ..quiet(s, at)
+        }
+    };
+    zone.run(Duration::minutes(5), back);
+    assert_eq!((zone.abuse.verdict(), zone.entries.len()), (None, 0));
+}
+
+#[test]
+fn what_nobody_has_looked_at_is_no_sign_and_no_baseline() {
+    let mut zone = Watched::new();
+    let blind = |s: f64, at| Observation {
+        prefixes: Vec::new(),
+        sourced: 0,
+        silent: Share::default(),
+        unanswered: Share::default(),
+        requestless: Share::default(),
+        lifetime_spread: None,
+        ..attack(s, at)
+    };
+    zone.run(Duration::minutes(30), blind);
+    assert_eq!(zone.abuse.verdict(), None, "a jump alone is one family");
+    // Baselines are what they were: had the blind hours been learned as 0, an ordinary evening would be twice as much.
+    let kept = Signals::decode(&zone.signals.encode().expect("learned")).expect("its own bytes");
+    let mut seen = Signals::default();
+    let params = zone.policy.params().abuse.clone();
+    let start = day(START.0, START.1) - QUIET;
+    (1..=QUIET.whole_seconds() / 10).for_each(|n| {
+        let at = start + Duration::seconds(10 * n);
+        seen.observe(&params, &quiet(0.0, at));
+    });
+    // Of the numbers only the count of sockets was known.
+    let shares = |signals: &Signals| signals.encode().map(|bytes| bytes[..1 + 5 * 8].to_vec());
+    assert_eq!(shares(&kept), shares(&seen));
+}
+
+#[test]
+fn lifetimes_that_are_all_alike_are_behaviour_where_they_were_not() {
+    let mut zone = Watched::new();
+    let alike = |s: f64, at| Observation { lifetime_spread: Some(0.02), ..quiet(s, at) };
+    zone.run(Duration::minutes(2), alike);
+    let params = zone.policy.params().abuse.clone();
+    let at = zone.now + Duration::seconds(10);
+    let findings = zone.signals.observe(&params, &alike(0.0, at));
+    let families: Vec<_> = findings.families.iter().map(|finding| finding.family).collect();
+    assert_eq!(families, [Family::Behaviour]);
+    assert_eq!(zone.abuse.verdict(), None, "one family is nothing");
+    // A zone whose lifetimes are always alike, as a poller's, is what it is.
+    let mut poller = Signals::default();
+    let always = |at| Observation { lifetime_spread: Some(0.02), ..quiet(0.0, at) };
+    for n in 0..600 {
+        assert_eq!(poller.observe(&params, &always(at + Duration::seconds(10 * n))).families, []);
+    }
+}
+
+#[test]
+fn a_few_sockets_are_no_sign() {
+    let mut zone = Watched::new();
+    let few = |s: f64, at| Observation {
+        silent: Share::new(19, 19),
+        unanswered: Share::new(19, 19),
+        sourced: 19,
+        prefixes: vec![PrefixCount { prefix: "203.0.113.0/24".to_owned(), live: 19 }],
+        ..quiet(s, at)
+    };
+    zone.run(Duration::minutes(10), few);
+    assert!(!zone.signals.is_restless());
+    assert_eq!(zone.abuse.verdict(), None);
+}
+
+#[test]
+fn bytes_of_something_else_are_no_baselines() {
+    let zone = Watched::new();
+    let bytes = zone.signals.encode().expect("learned");
+    assert_eq!(Signals::default().encode(), None);
+    for broken in [&bytes[1..], &bytes[..bytes.len() - 1], &[], &[2]] {
+        assert_eq!(Signals::decode(broken), None);
+    }
+    let mut infinite = bytes;
+    infinite[1..5].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    assert_eq!(Signals::decode(&infinite), None);
 }
