@@ -49,6 +49,9 @@ pub struct ZoneRecord {
     /// Likewise for a WebSocket of the zone.
     pub websocket_mark: Option<u32>,
     pub admitted_total: u64,
+    /// Of these, upgrades that were not answered by 101.
+    #[serde(default)]
+    pub declined_total: u64,
     /// Refused because of a cap or a block.
     pub refused_total: u64,
     /// All refusals by reason; reasons that never occurred are absent.

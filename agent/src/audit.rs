@@ -33,6 +33,7 @@ use crate::kernel::{
     Batch, KernelError, Runner, SocketHolds, SocketSeen, SourceTable, ZoneMemory, correct_source,
     list_holdings, list_sockets, rcu_grace_period,
 };
+use crate::sights::{Looking, Sights};
 use holdings::{Holdings, Sums};
 use sources::SourceDrift;
 
@@ -56,6 +57,8 @@ pub struct Report {
     pub repaired: usize,
     /// What the sockets hold.
     pub holdings: Arc<Holdings>,
+    /// What they say, and where they come from.
+    pub sights: Arc<Sights>,
 }
 
 impl Report {
@@ -104,11 +107,16 @@ pub struct Scene<'a> {
 pub fn audit(scene: &Scene<'_>) -> Result<Report, KernelError> {
     let memory = scene.memory;
     let mut report = Report::default();
-    let mut first = FirstPass { sums: Sums::default(), bytes: scene.bytes.map(Runner::batch), failed: None };
+    let mut first = FirstPass {
+        sums: Sums::default(),
+        looking: Looking::begin(memory),
+        bytes: scene.bytes.map(Runner::batch),
+        failed: None,
+    };
     let look = || pass(scene, None);
     let (mut suspects, mut of_sources, totals) = pass(scene, Some(&mut first))?;
     (report.sockets, report.untracked) = totals;
-    report.holdings = first.finish(memory).into();
+    (report.holdings, report.sights) = first.finish(memory);
     let mut proved = true;
     for _ in 1..PASSES {
         if suspects.is_empty() && of_sources.drifts.is_empty() {
@@ -155,6 +163,7 @@ type Totals = (u64, u64);
 /// What the first pass does besides.
 struct FirstPass<'a> {
     sums: Sums,
+    looking: Looking<'a>,
     bytes: Option<Batch<'a>>,
     failed: Option<io::Error>,
 }
@@ -162,6 +171,7 @@ struct FirstPass<'a> {
 impl FirstPass<'_> {
     fn see(&mut self, socket: &SocketSeen, tag: &SocketTag, holds: &SocketHolds) {
         self.sums.see(tag, holds);
+        self.looking.see(tag, holds);
         let is_ahead = holds.rx_bytes > tag.rx_counted || holds.tx_bytes > tag.tx_counted;
         let has_own = tag.slot != UNATTRIBUTED && tag.flags & ORIGIN_SIDE == 0;
         // Those that have carried nothing since the last audit cost nothing.
@@ -170,13 +180,14 @@ impl FirstPass<'_> {
         }
     }
 
-    fn finish(self, memory: &ZoneMemory) -> Holdings {
+    fn finish(self, memory: &ZoneMemory) -> (Arc<Holdings>, Arc<Sights>) {
         let last = self.bytes.and_then(|bytes| bytes.finish().err());
         if let Some(error) = last.or(self.failed) {
             tracing::error!(%error, "bytes of sockets that live are counted when they end");
         }
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
-        self.sums.finish(now.as_nanos() as u64, |slot| memory.key(slot))
+        let holdings = self.sums.finish(now.as_nanos() as u64, |slot| memory.key(slot));
+        (holdings.into(), self.looking.finish().into())
     }
 }
 
@@ -295,6 +306,10 @@ mod tests {
             dropped: [0; 4],
             refused: [0; REFUSALS],
             closed: [0; CLOSES],
+            released_total: 0,
+            lived_total: 0,
+            lived_sum: 0,
+            lived_squares: 0,
         }
     }
 

@@ -22,6 +22,7 @@ mod operator;
 mod peaks;
 mod reachout;
 mod run;
+mod sights;
 mod sources;
 mod state;
 mod zones;
@@ -37,7 +38,7 @@ pub use marks::{MarkCollision, Marks, ZoneMarks};
 pub use operator::{ActRecord, ActReply, ActRequest, ActsReply, DeniedRecord, DeniedReply, act_record};
 pub use reachout::{
     CaseAct, CaseRecord, CaseReply, CaseRequest, CasesReply, DayRecord, NoticeRecord, PolicyReply,
-    ReportReply,
+    ReportReply, VerdictRecord,
 };
 pub use run::{AgentError, Moment, run};
 pub use zones::{ZoneTableError, check_keys};

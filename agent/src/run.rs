@@ -34,6 +34,7 @@ use crate::{
     notices::{self, post::PostError},
     operator::{self, Now, socket},
     reachout::{self, Wants},
+    sights,
     state::{State, lock},
     zones::ZoneTableError,
 };
@@ -103,6 +104,7 @@ pub async fn run(
     let events = tokio::spawn(follow::events(Arc::clone(&state)));
     let drops = tokio::spawn(follow::drops(Arc::clone(&state)));
     let interfaces = tokio::spawn(follow::interfaces(Arc::clone(&state)));
+    let sights = tokio::spawn(sights::follow(Arc::clone(&state)));
     let auditor = tokio::spawn(auditing::forever(Arc::clone(&state), config.agent.audit_interval));
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -147,6 +149,7 @@ pub async fn run(
     acts.abort();
     let _ = acts.await;
     auditor.abort();
+    sights.abort();
     letters.abort();
     links.abort();
     events.abort();

@@ -68,7 +68,7 @@ fn zone_of(state: &State, slot: u32) -> String {
 }
 
 /// `192.0.2.7/32`, `2001:db8::/64`.
-fn text(key: &SourceKey) -> String {
+pub fn text(key: &SourceKey) -> String {
     let octets: Vec<u8> = key.address.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let v6 = <[u8; 16]>::try_from(octets).map_or(Ipv6Addr::UNSPECIFIED, Ipv6Addr::from);
     if is_mapped(&key.address) && key.prefix_len >= MAPPED_LEN {

@@ -19,6 +19,7 @@ use weir_common::{
     zone::{UNATTRIBUTED, ZoneKey, ZoneLeases, ZoneUsage},
 };
 use weir_config::Operator;
+use weir_reachout::policy::Policy;
 
 use crate::{
     api::{
@@ -38,6 +39,7 @@ use crate::{
     operator::{Denials, Hand, Now},
     peaks::Peaks,
     reachout::{Reach, SharedView},
+    sights::Sights,
     zones::{Entry, ZoneTable},
 };
 
@@ -55,6 +57,10 @@ pub struct State {
     pub peaks: Mutex<Peaks>,
     pub events: Mutex<EventLog>,
     pub audit: Mutex<Report>,
+    /// What was last seen of zones' sockets.
+    pub sights: Mutex<Arc<Sights>>,
+    /// Some zone shows a sign of abuse: sockets are looked at more often.
+    pub restless: AtomicBool,
     pub audits_total: AtomicU64,
     pub repairs_total: AtomicU64,
     /// Sockets above a cap that this agent ended.
@@ -75,6 +81,8 @@ pub struct State {
     pub ledger: Ledger,
     /// Taken before any of the other locks, and held while something is written.
     pub reach: tokio::sync::Mutex<Reach>,
+    /// The policy in force: acts of people record its version.
+    pub policy: Mutex<Policy>,
     /// What the reach-out looks like; taken after all others.
     pub view: SharedView,
     /// Held while an act is recorded and done: one at a time.
@@ -255,6 +263,7 @@ fn zone_record(entry: &Entry, usage: &ZoneUsage, peaks: &Peaks, marks: Option<&M
         mark: marks.map(|marks| marks.socket),
         websocket_mark: marks.map(|marks| marks.websocket),
         admitted_total: usage.admitted_total,
+        declined_total: usage.released_total,
         refused_total: Refusal::ALL
             .iter()
             .filter(|refusal| refusal.is_admission())

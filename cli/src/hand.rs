@@ -12,6 +12,7 @@ pub mod kill;
 pub mod ledger;
 pub mod policy;
 mod records;
+pub mod verdicts;
 pub mod zone;
 
 use std::{

@@ -6,7 +6,7 @@
 /// Number of refusal counters in a zone's record and in the host's (a change raises the ABI version).
 pub const REFUSALS: usize = 16;
 /// Number of close counters in a map value.
-pub const CLOSES: usize = 8;
+pub const CLOSES: usize = 4;
 
 /// Why the kernel refused an operation on a socket.
 ///

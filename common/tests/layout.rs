@@ -36,7 +36,8 @@ fn structs_have_the_layout_of_abi_version_4() {
     layout!(ZoneUsage, size 320, align 64,
         sockets @ 0, websockets @ 8, websockets_peak @ 16, unconnected @ 24, joined_total @ 32, left_total @ 40,
         admitted_total @ 48, ended_total @ 56, rx_bytes @ 64, tx_bytes @ 72, refusal_event_ns @ 80,
-        guideline_event_ns @ 88, dropped @ 96, refused @ 128, closed @ 256);
+        guideline_event_ns @ 88, dropped @ 96, refused @ 128, closed @ 256, released_total @ 288,
+        lived_total @ 296, lived_sum @ 304, lived_squares @ 312);
     layout!(SocketTag, size 56, align 8, slot @ 0, flags @ 4, source @ 8, source_ordinal @ 28, rx_counted @ 32,
         tx_counted @ 40, born_boot_ns @ 48);
     layout!(Errand, size 64, align 8, tuple @ 0, tuple_len @ 36, slot @ 40, flags @ 44, rx_counted @ 48, tx_counted @ 56);

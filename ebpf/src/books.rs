@@ -7,6 +7,7 @@
 
 use core::ptr::read_volatile;
 
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use weir_common::{
     reason::{CLOSES, Close, REFUSALS, Refusal},
     socket::{
@@ -14,7 +15,7 @@ use weir_common::{
         UNCONNECTED,
     },
     verdict::{Outcome, ZONE_DROPS},
-    zone::{UNATTRIBUTED, ZoneUsage},
+    zone::{Lifetime, UNATTRIBUTED, ZoneUsage},
 };
 
 use crate::{atomic, maps, sources};
@@ -98,6 +99,28 @@ pub fn end_websocket(usage: *mut ZoneUsage) {
     }
 }
 
+/// An admission is taken back, as its upgrade was not answered by 101.
+#[inline(always)]
+pub fn take_back(usage: *mut ZoneUsage) {
+    end_websocket(usage);
+    // SAFETY: as above.
+    unsafe { atomic::increment(&raw mut (*usage).released_total) };
+}
+
+/// A WebSocket ends with its socket: how long it lived is added up.
+#[inline(always)]
+fn live_out(usage: *mut ZoneUsage, tag: *mut SocketTag) {
+    end_websocket(usage);
+    // SAFETY: the tag lives as long as its socket, records as long as their maps; the helper takes nothing.
+    unsafe {
+        let lived = bpf_ktime_get_boot_ns().saturating_sub((*tag).born_boot_ns);
+        let units = Lifetime::of_ns(lived).units();
+        atomic::increment(&raw mut (*usage).lived_total);
+        atomic::add(&raw mut (*usage).lived_sum, units);
+        atomic::add(&raw mut (*usage).lived_squares, units * units);
+    }
+}
+
 /// An admitted socket is established, or ended, or was moved to another slot.
 #[inline(always)]
 pub fn connected(usage: *mut ZoneUsage) {
@@ -125,8 +148,10 @@ pub fn settle(tag: *mut SocketTag, rx_bytes: u64, tx_bytes: u64) {
     if flags & UNCONNECTED != 0 {
         connected(usage);
     }
-    if flags & ADMITTED != 0 {
-        end_websocket(usage);
+    if flags & ADMITTED != 0 && flags & UNCONNECTED != 0 {
+        take_back(usage);
+    } else if flags & ADMITTED != 0 {
+        live_out(usage, tag);
     }
     leave(usage);
     let close = if flags & UNCONNECTED != 0 {

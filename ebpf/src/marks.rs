@@ -85,7 +85,7 @@ fn bind(sockopt: *mut bpf_sockopt, marked: Marked) -> Result<(), Refusal> {
         {
             // SAFETY: the tag lives as long as its socket, which is locked.
             unsafe { (*tag).flags = flags & !ADMITTED };
-            books::end_websocket(usage);
+            books::take_back(usage);
         }
         sockopt::attribute(sk, &zone)
     };

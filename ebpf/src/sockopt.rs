@@ -257,7 +257,7 @@ pub fn release(sk: *mut bpf_sock, zone: &Zone) -> Result<(), Refusal> {
     }
     // SAFETY: the tag lives as long as its socket, which is locked.
     unsafe { (*tag).flags = flags & !ADMITTED };
-    books::end_websocket(zone.usage);
+    books::take_back(zone.usage);
     Ok(())
 }
 

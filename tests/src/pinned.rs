@@ -21,6 +21,7 @@ use crate::World;
 const WORDS: usize = size_of::<ZoneUsage>() / size_of::<u64>();
 const SOCKETS: usize = offset_of!(ZoneUsage, sockets) / size_of::<u64>();
 const WEBSOCKETS: usize = offset_of!(ZoneUsage, websockets) / size_of::<u64>();
+const LIVED: usize = offset_of!(ZoneUsage, lived_total) / size_of::<u64>();
 
 /// The pinned counts of all slots.
 pub struct Pinned(Array<MapData, [u64; WORDS]>);
@@ -60,6 +61,12 @@ impl Pinned {
     pub fn live(&self, slot: u32) -> (u64, u64) {
         let usage = self.0.get(&slot, 0).expect("a record");
         (usage[SOCKETS], usage[WEBSOCKETS])
+    }
+
+    /// Of a slot's ended WebSockets: how many, and the sum of their lifetimes in units of `Lifetime`.
+    pub fn lived(&self, slot: u32) -> (u64, u64) {
+        let usage = self.0.get(&slot, 0).expect("a record");
+        (usage[LIVED], usage[LIVED + 1])
     }
 
     /// Adds to the live counts behind everybody's back. Nothing may move in the slot meanwhile.

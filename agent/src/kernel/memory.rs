@@ -176,6 +176,10 @@ impl ZoneMemory {
             dropped: std::array::from_fn::<_, ZONE_DROPS, _>(|i| get(offset_of!(ZoneUsage, dropped) + 8 * i)),
             refused: std::array::from_fn::<_, REFUSALS, _>(|i| get(offset_of!(ZoneUsage, refused) + 8 * i)),
             closed: std::array::from_fn::<_, CLOSES, _>(|i| get(offset_of!(ZoneUsage, closed) + 8 * i)),
+            released_total: get(offset_of!(ZoneUsage, released_total)),
+            lived_total: get(offset_of!(ZoneUsage, lived_total)),
+            lived_sum: get(offset_of!(ZoneUsage, lived_sum)),
+            lived_squares: get(offset_of!(ZoneUsage, lived_squares)),
         }
     }
 

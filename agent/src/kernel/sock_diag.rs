@@ -68,6 +68,9 @@ pub struct SocketHolds {
     pub rtt_us: u32,
     pub rx_bytes: u64,
     pub tx_bytes: u64,
+    /// Since data was last sent, and last received; since its birth if none was.
+    pub sent_ago_ms: u32,
+    pub received_ago_ms: u32,
 }
 
 /// Calls `each` with every TCP socket of the calling thread's network namespace.
@@ -254,8 +257,10 @@ fn holds(body: &[u8]) -> SocketHolds {
             INET_DIAG_SKMEMINFO => {
                 holds.memory_bytes = [0, 4, 5, 6, 7].into_iter().map(|at| u64::from(word(4 * at))).sum();
             }
-            // `struct tcp_info`: rtt, total_retrans, bytes_acked, bytes_received.
+            // `struct tcp_info`: last_data_sent, last_data_recv, rtt, total_retrans, bytes_acked, bytes_received.
             INET_DIAG_INFO => {
+                holds.sent_ago_ms = word(44);
+                holds.received_ago_ms = word(52);
                 holds.rtt_us = word(68);
                 holds.retransmits = word(100).into();
                 holds.tx_bytes = long(120);
@@ -351,6 +356,8 @@ mod tests {
         let memory: Vec<u8> = (1..=9_u32).flat_map(u32::to_ne_bytes).collect();
         body.extend(attribute(INET_DIAG_SKMEMINFO, &memory));
         let mut info = vec![0; 136];
+        info[44..48].copy_from_slice(&70_u32.to_ne_bytes());
+        info[52..56].copy_from_slice(&80_u32.to_ne_bytes());
         info[68..72].copy_from_slice(&1500_u32.to_ne_bytes());
         info[100..104].copy_from_slice(&7_u32.to_ne_bytes());
         info[120..128].copy_from_slice(&(5_u64 << 32 | 6).to_ne_bytes());
@@ -364,6 +371,8 @@ mod tests {
             rtt_us: 1500,
             rx_bytes: 8,
             tx_bytes: 5 << 32 | 6,
+            sent_ago_ms: 70,
+            received_ago_ms: 80,
         };
         assert_eq!(holds(&body), expected);
         assert_eq!(holds(&body[..DIAG_MESSAGE + 20]).rtt_us, 0, "an older kernel's shorter list");

@@ -32,6 +32,10 @@ pub struct Batch {
     pub slot: Option<(SlotIndex, Vec<Vec<u8>>)>,
     /// Zones' detectors before the slot `next`.
     pub detectors: Vec<DetectorRow>,
+    /// Zones' baselines.
+    pub signs: Vec<SignsRow>,
+    /// What zones have spent of other resources.
+    pub overuse: Vec<SignsRow>,
     /// The slot under way.
     pub building: Option<Vec<u8>>,
 }
@@ -59,6 +63,13 @@ pub struct GuidelineRow {
 pub struct DetectorRow {
     pub zone: u32,
     pub next: SlotIndex,
+    pub data: Vec<u8>,
+}
+
+/// What is derived of a zone, as bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignsRow {
+    pub zone: u32,
     pub data: Vec<u8>,
 }
 
@@ -108,8 +119,7 @@ impl Store {
 
 fn write(transaction: &Transaction<'_>, batch: &Batch, entries: &[Entry]) -> rusqlite::Result<()> {
     if let Some((version, params)) = &batch.policy {
-        let sql = "INSERT INTO policies (version, params) VALUES (?1, ?2) ON CONFLICT (version) DO NOTHING";
-        transaction.prepare_cached(sql)?.execute(params![version, params])?;
+        policy(transaction, version, params)?;
     }
     for entry in entries {
         row::insert(transaction, entry)?;
@@ -124,6 +134,12 @@ fn write(transaction: &Transaction<'_>, batch: &Batch, entries: &[Entry]) -> rus
         self::case(transaction, case)?;
     }
     slots::write(transaction, batch)
+}
+
+/// Keeps the parameters of a policy that an entry is made under.
+pub(super) fn policy(transaction: &Transaction<'_>, version: &str, params: &str) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO policies (version, params) VALUES (?1, ?2) ON CONFLICT (version) DO NOTHING";
+    transaction.prepare_cached(sql)?.execute(params![version, params]).map(drop)
 }
 
 fn case(transaction: &Transaction<'_>, case: &CaseRow) -> rusqlite::Result<()> {

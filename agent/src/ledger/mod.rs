@@ -38,7 +38,7 @@ use weir_reachout::{
     ledger::{Draft, Entry},
 };
 
-pub use batch::{Batch, CaseRow, DetectorRow, GuidelineRow};
+pub use batch::{Batch, CaseRow, DetectorRow, GuidelineRow, SignsRow};
 pub use error::LedgerError;
 pub use offline::Reader;
 pub use open_cases::OpenCase;
@@ -84,7 +84,7 @@ type Work = Box<dyn FnOnce(&mut Clerk) + Send>;
 enum Request {
     Work(Work),
     Load(oneshot::Sender<Result<InForce, LedgerError>>),
-    Record(Box<Draft>, oneshot::Sender<Result<Entry, LedgerError>>),
+    Record(Box<(Draft, String)>, oneshot::Sender<Result<Entry, LedgerError>>),
     Newest(u64, oneshot::Sender<Result<Vec<Entry>, LedgerError>>),
 }
 
@@ -115,8 +115,9 @@ impl Ledger {
     }
 
     /// Records what is about to be done. It is on the disk when this returns; if it does not succeed it must not be done.
-    pub async fn record(&self, draft: Draft) -> Result<Entry, LedgerError> {
-        self.ask(|reply| Request::Record(Box::new(draft), reply)).await
+    /// `params`: those of the policy that it was done under, as JSON.
+    pub async fn record(&self, draft: Draft, params: String) -> Result<Entry, LedgerError> {
+        self.ask(|reply| Request::Record(Box::new((draft, params)), reply)).await
     }
 
     /// The newest entries, newest first.
@@ -208,8 +209,9 @@ impl Clerk {
             match waiting.recv_timeout(patience.saturating_sub(beaten.elapsed())) {
                 Ok(Request::Work(work)) => work(&mut self),
                 Ok(Request::Load(reply)) => drop(reply.send(self.load())),
-                Ok(Request::Record(draft, reply)) => {
-                    let recorded = self.with(|store| store.append(*draft));
+                Ok(Request::Record(asked, reply)) => {
+                    let (draft, params) = *asked;
+                    let recorded = self.with(|store| store.append(draft, &params));
                     self.wrote(&recorded);
                     drop(reply.send(recorded));
                 }

@@ -124,7 +124,20 @@ WHEN NOT EXISTS (
 BEGIN SELECT RAISE(ABORT, 'no notice on this case was delivered'); END;
 ";
 
-pub const MIGRATIONS: [&str; 2] = [V1, V2];
+/// What is normal of a zone: `signs`, the baselines that signs of abuse are told by (`weir_reachout::signal`), and `overuse`, what it has
+/// spent of the resources that its plan bounds beside WebSockets. Both are derived.
+const V3: &str = "
+CREATE TABLE signs (
+    zone INTEGER PRIMARY KEY REFERENCES zones (id),
+    data BLOB NOT NULL
+) STRICT;
+CREATE TABLE overuse (
+    zone INTEGER PRIMARY KEY REFERENCES zones (id),
+    data BLOB NOT NULL
+) STRICT;
+";
+
+pub const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

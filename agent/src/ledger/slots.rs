@@ -13,7 +13,7 @@ use weir_reachout::{
 
 use super::{
     LedgerError,
-    batch::{Batch, DetectorRow, GuidelineRow},
+    batch::{Batch, DetectorRow, GuidelineRow, SignsRow},
     packing::{self, DAY, Garbled, Packed},
     store::{Store, failed},
 };
@@ -34,6 +34,8 @@ pub struct Memory {
     /// The last one of each zone.
     pub guidelines: Vec<GuidelineRow>,
     pub detectors: Vec<DetectorRow>,
+    pub signs: Vec<SignsRow>,
+    pub overuse: Vec<SignsRow>,
     pub building: Option<Vec<u8>>,
     /// The newest slot that is written.
     pub newest: Option<SlotIndex>,
@@ -64,6 +66,14 @@ pub(super) fn write(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::R
     for row in &batch.detectors {
         let sql = "INSERT OR REPLACE INTO detectors (zone, next, data) VALUES (?1, ?2, ?3)";
         transaction.prepare_cached(sql)?.execute(params![row.zone, row.next.number(), row.data])?;
+    }
+    for (sql, rows) in [
+        ("INSERT OR REPLACE INTO signs (zone, data) VALUES (?1, ?2)", &batch.signs),
+        ("INSERT OR REPLACE INTO overuse (zone, data) VALUES (?1, ?2)", &batch.overuse),
+    ] {
+        for row in rows {
+            transaction.prepare_cached(sql)?.execute(params![row.zone, row.data])?;
+        }
     }
     if let Some(data) = &batch.building {
         transaction
@@ -96,6 +106,12 @@ impl Store {
                 .prepare("SELECT zone, next, data FROM detectors")?
                 .query_map([], detector)?
                 .collect::<Result<_, _>>()?;
+            let derived = |sql: &str| -> rusqlite::Result<Vec<SignsRow>> {
+                let row = |row: &rusqlite::Row<'_>| Ok(SignsRow { zone: row.get(0)?, data: row.get(1)? });
+                connection.prepare(sql)?.query_map([], row)?.collect()
+            };
+            memory.signs = derived("SELECT zone, data FROM signs")?;
+            memory.overuse = derived("SELECT zone, data FROM overuse")?;
             let mut building = connection.prepare("SELECT data FROM building")?;
             memory.building = building.query_map([], |row| row.get(0))?.next().transpose()?;
             let newest: Option<u32> =

@@ -18,7 +18,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use weir_reachout::ledger::{Broken, Draft, Entry, Head};
 
 use super::{
-    LedgerError, row,
+    LedgerError, batch, row,
     schema::{self, Kind, MIGRATIONS},
 };
 
@@ -103,11 +103,14 @@ impl Store {
         Ok(Self { path: path.to_owned(), connection, head, writes: 0, files, _lock: lock })
     }
 
-    /// Writes an entry at the end of the chain; it is on the disk when this returns.
-    pub fn append(&mut self, draft: Draft) -> Result<Entry, LedgerError> {
+    /// Writes an entry at the end of the chain, with the parameters of its policy; it is on the disk when this returns.
+    pub fn append(&mut self, draft: Draft, params: &str) -> Result<Entry, LedgerError> {
         let mut head = self.head;
         let entry = head.append(draft)?;
-        self.written(head, |transaction| row::insert(transaction, &entry))?;
+        self.written(head, |transaction| {
+            batch::policy(transaction, entry.policy.as_str(), params)?;
+            row::insert(transaction, &entry)
+        })?;
         Ok(entry)
     }
 

@@ -56,7 +56,7 @@ impl Bench {
         let bench = Self::new();
         let mut store = bench.open().unwrap();
         for websockets in 1..=3 {
-            store.append(draft("z", cap(websockets))).unwrap();
+            store.append(draft("z", cap(websockets)), "{}").unwrap();
         }
         bench
     }
@@ -105,7 +105,7 @@ fn what_is_written_is_read_back_and_goes_on_after_a_restart() {
     })
     .unwrap();
     assert_eq!(in_force.get(&Subject::Cap { zone: "z".to_owned() }).unwrap().websockets, Some(3));
-    let fourth = store.append(draft("z", HandAct::CapClear)).unwrap();
+    let fourth = store.append(draft("z", HandAct::CapClear), "{}").unwrap();
     assert_eq!(fourth.seq, 4);
     assert_eq!(store.newest(2).unwrap()[0], fourth);
     assert_eq!(bench.entries().last(), Some(&fourth), "while the agent has it open");
@@ -174,7 +174,7 @@ fn entries_that_were_cut_off_are_missed_by_who_kept_the_head() {
     bench.edit("DELETE FROM events WHERE seq = 3");
     assert_eq!(bench.verify(None).unwrap().seq, 2, "the chain alone cannot know");
     assert_eq!(broken(bench.verify(Some(kept))), Broken::Cut { end: 2, kept: 3 });
-    bench.open().unwrap().append(draft("z", cap(9))).unwrap();
+    bench.open().unwrap().append(draft("z", cap(9)), "{}").unwrap();
     assert_eq!(broken(bench.verify(Some(kept))), Broken::Replaced { seq: 3 });
 }
 
@@ -185,7 +185,7 @@ fn a_backup_is_a_ledger_and_overwrites_nothing() {
     let copy = bench.folder.path().join("copy.db");
     let reader = Reader::open(&bench.path).unwrap();
     assert_eq!(reader.backup(&copy).unwrap(), store.head());
-    store.append(draft("z", cap(9))).unwrap();
+    store.append(draft("z", cap(9)), "{}").unwrap();
     let restored = Reader::open(&copy).unwrap();
     assert_eq!(restored.verify(None).unwrap().seq, 3);
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
@@ -245,10 +245,10 @@ fn a_lock_by_somebody_else_writes_nothing_and_passes() {
     let mut store = bench.open().unwrap();
     let other = Connection::open(&bench.path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = store.append(draft("z", cap(9))).unwrap_err();
+    let error = store.append(draft("z", cap(9)), "{}").unwrap_err();
     assert!(matches!(error, LedgerError::Database { .. }), "{error:?}");
     other.execute_batch("ROLLBACK").unwrap();
-    assert_eq!(store.append(draft("z", cap(9))).unwrap().seq, 4);
+    assert_eq!(store.append(draft("z", cap(9)), "{}").unwrap().seq, 4);
     assert_eq!(bench.verify(None).unwrap().seq, 4);
 }
 
@@ -257,7 +257,7 @@ fn a_ledger_that_was_taken_away_is_not_written_into_the_void() {
     let bench = Bench::filled();
     let mut store = bench.open().unwrap();
     fs::rename(&bench.path, bench.folder.path().join("elsewhere")).unwrap();
-    assert!(matches!(store.append(draft("z", cap(9))), Err(LedgerError::Replaced { .. })));
+    assert!(matches!(store.append(draft("z", cap(9)), "{}"), Err(LedgerError::Replaced { .. })));
     assert!(matches!(store.beat(OffsetDateTime::now_utc()), Err(LedgerError::Replaced { .. })));
 }
 
@@ -285,9 +285,9 @@ fn no_act_is_answered_that_went_to_a_file_which_is_not_the_ledgers_any_more() {
     for (suffix, what, harm) in cases {
         let bench = Bench::filled();
         let mut store = bench.open().unwrap();
-        let last = store.append(draft("z", cap(4))).unwrap();
+        let last = store.append(draft("z", cap(4)), "{}").unwrap();
         harm(&beside(&bench, suffix));
-        let result = store.append(draft("z", cap(5)));
+        let result = store.append(draft("z", cap(5)), "{}");
         // SQLite itself may find that an emptied WAL is too short.
         let is_told =
             matches!(result, Err(LedgerError::Replaced { .. })) || (what == "emptied" && result.is_err());
@@ -313,7 +313,7 @@ fn a_checkpoint_and_a_reader_beside_are_no_harm() {
     let bench = Bench::filled();
     let mut store = bench.open().unwrap();
     for n in 0..3 {
-        store.append(draft("z", cap(n))).unwrap();
+        store.append(draft("z", cap(n)), "{}").unwrap();
         bench.verify(None).unwrap();
         let other = Connection::open(&bench.path).unwrap();
         other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -352,7 +352,7 @@ fn another_text_of_the_same_time_or_actor_is_told() {
 fn who_verifies_what_a_killed_agent_left_changes_nothing_of_it() {
     let bench = Bench::filled();
     let mut store = bench.open().unwrap();
-    store.append(draft("z", cap(4))).unwrap();
+    store.append(draft("z", cap(4)), "{}").unwrap();
     // As it is on the disk of an agent that was killed now.
     let left = Bench::new();
     fs::create_dir_all(left.path.parent().unwrap()).unwrap();

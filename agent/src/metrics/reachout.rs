@@ -43,6 +43,14 @@ impl KernelCollector {
             let name = event_label(*event);
             counter(vec![label("event", name)], view.decisions.get(name).copied().unwrap_or(0))
         });
+        let (mut verdicts, mut ends) = (Vec::new(), Vec::new());
+        for verdict in &view.verdicts {
+            let mut labels = zone(&verdict.zone, &verdict.plan);
+            labels.push(label("verdict", &verdict.verdict));
+            labels.push(label("measure", &verdict.measure));
+            verdicts.push(gauge(labels.clone(), 1.0));
+            ends.push(gauge(labels, verdict.until.unix_timestamp() as f64));
+        }
         let up = view.fault.is_none() && view.now.is_some();
         vec![
             family(
@@ -64,6 +72,23 @@ impl KernelCollector {
                 "Days that an open case is in its state.",
                 MetricType::GAUGE,
                 days,
+            ),
+            family(
+                "weir_zone_verdict_active",
+                "1 for each verdict on suspicion of abuse, by what is done about it.",
+                MetricType::GAUGE,
+                verdicts,
+            ),
+            family(
+                "weir_zone_verdict_end_timestamp_seconds",
+                "When the verdict ends, unless its evidence lasts.",
+                MetricType::GAUGE,
+                ends,
+            ),
+            single_gauge(
+                "weir_verdict_prefixes",
+                "Prefixes that the gate's list has because of verdicts.",
+                view.refused_prefixes as f64,
             ),
             family(
                 "weir_notices",

@@ -25,7 +25,6 @@ use weir_reachout::{
     fact::Fact,
     hand::{HandAct, Standing, Subject},
     ledger::{Draft, Entry},
-    policy::Policy,
 };
 
 pub use asked::{Asked, Unclear};
@@ -181,16 +180,21 @@ async fn record(
         load(state).await?;
     }
     let person = Person::new(who.user.clone()).or_else(|_| Person::new(who.uid.to_string()));
+    let (policy, params) = {
+        let policy = lock(&state.policy);
+        // Plain numbers: nothing of them can fail to be written.
+        (policy.version().clone(), serde_json::to_string(policy.params()).unwrap_or_default())
+    };
     let draft = Draft {
         at: OffsetDateTime::now_utc(),
         zone,
         actor: person.map_or(Actor::Policy, Actor::Person),
         reason,
         evidence: evidence.to_string(),
-        policy: Policy::default().version().clone(),
+        policy,
         fact: Fact::ByHand { act },
     };
-    Ok(state.ledger.record(draft).await?)
+    Ok(state.ledger.record(draft, params).await?)
 }
 
 /// Reads the ledger, if it could not be read so far, and has the kernel hold what is in force by it.

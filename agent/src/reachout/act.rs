@@ -60,6 +60,7 @@ fn remedy(refused: &Refused) -> &'static str {
         Refused::NeedsPerson => " (invariant 1)",
         Refused::NoCase => ": see `weir cases`",
         Refused::State { .. } => ": see `weir case show`",
+        Refused::NoVerdict => ": see `weir verdicts`",
         _ => "",
     }
 }
@@ -77,11 +78,15 @@ pub async fn act(state: &State, who: &Peer, request: CaseRequest) -> Result<Case
     let now = reach.now();
     let (id, mind) = find(&mut reach, state, &request.case)?;
     let before = mind.zones[id as usize].clone();
-    let turn = mind.act(id, now, by, reason, act)?;
+    let turn = match act {
+        Asked::Case(act) => mind.act(id, now, by, reason, act)?,
+        Asked::Verdict { goes_on } => mind.on_verdict(id, now, by, reason, goes_on)?,
+    };
     let entries = turn.batch.drafts.len() as u64;
     if let Err(error) = keep(&mut reach, state, turn).await {
         if let Some(mind) = &mut reach.mind {
             mind.zones[id as usize] = before;
+            mind.note_accused(id);
         }
         return Err(error);
     }
@@ -155,8 +160,16 @@ async fn keep(reach: &mut Reach, state: &State, turn: Turn) -> Result<(), CaseEr
     Ok(kept?)
 }
 
-fn read(act: CaseAct) -> Result<Act, CaseError> {
-    Ok(match act {
+/// What an act is about.
+enum Asked {
+    Case(Act),
+    Verdict { goes_on: bool },
+}
+
+fn read(act: CaseAct) -> Result<Asked, CaseError> {
+    Ok(Asked::Case(match act {
+        CaseAct::AttendVerdict => return Ok(Asked::Verdict { goes_on: true }),
+        CaseAct::EndVerdict => return Ok(Asked::Verdict { goes_on: false }),
         CaseAct::Contact => Act::Contact,
         CaseAct::Reply { answer } => Act::Reply { answer },
         CaseAct::Note => Act::Note,
@@ -173,5 +186,5 @@ fn read(act: CaseAct) -> Result<Act, CaseError> {
         CaseAct::ScheduleLimit { cap, from } => Act::ScheduleLimit { cap, from },
         CaseAct::Approve => Act::Approve,
         CaseAct::Lift => Act::Lift,
-    })
+    }))
 }

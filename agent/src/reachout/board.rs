@@ -10,12 +10,13 @@ use weir_reachout::{
     history::History,
     policy::Policy,
     slot::{Judgement, SlotIndex},
+    verdict::Measure,
 };
 
 use super::{
     Reach,
     mind::{Known, Mind},
-    wire::{CaseRecord, CasesReply, DayRecord, NoticeRecord, PolicyReply, ReportReply},
+    wire::{CaseRecord, CasesReply, DayRecord, NoticeRecord, PolicyReply, ReportReply, VerdictRecord},
 };
 use crate::{
     ledger::{LedgerError, Tally},
@@ -28,6 +29,9 @@ pub struct View {
     pub now: Option<OffsetDateTime>,
     /// Cases and flagged zones.
     pub cases: Vec<CaseRecord>,
+    pub verdicts: Vec<VerdictRecord>,
+    /// Prefixes that the gate has because of them.
+    pub refused_prefixes: usize,
     pub usage: Vec<UsageRow>,
     pub fault: Option<String>,
     pub policy: Option<PolicyReply>,
@@ -56,7 +60,12 @@ pub struct UsageRow {
 impl View {
     pub fn reply(&self) -> CasesReply {
         let now = self.now.unwrap_or_else(OffsetDateTime::now_utc);
-        CasesReply { cases: self.cases.clone(), fault: self.fault.clone(), now }
+        CasesReply {
+            cases: self.cases.clone(),
+            verdicts: self.verdicts.clone(),
+            fault: self.fault.clone(),
+            now,
+        }
     }
 }
 
@@ -67,6 +76,7 @@ impl Reach {
         let mut view = lock(&state.view).clone();
         (view.now, view.fault, view.unwritten) = (Some(now), fault, self.unwritten.len());
         view.limits = self.limits.len();
+        view.refused_prefixes = self.refusals.len();
         if let Some(mind) = &self.mind {
             view.lag_seconds = mind.building.last().map_or(0.0, |last| (now - last).as_seconds_f64());
             let judged = (mind.slots_total, mind.zones.len());
@@ -78,6 +88,7 @@ impl Reach {
             view.slots_total = mind.slots_total;
             view.decisions = mind.decisions_total.iter().map(|(event, n)| (label(*event), *n)).collect();
             view.cases = cases(mind, now);
+            view.verdicts = mind.accused().filter_map(verdict).collect();
             view.notices.clone_from(&self.notices);
             view.policy = Some(policy(mind.policy()));
         }
@@ -178,6 +189,25 @@ pub(super) fn record(mind: &Mind, known: &Known, now: OffsetDateTime) -> CaseRec
         next: next.to_owned(),
         next_at,
     }
+}
+
+fn verdict(known: &Known) -> Option<VerdictRecord> {
+    let verdict = known.watch.region.verdict()?;
+    let (measure, prefixes) = match verdict.measure() {
+        Measure::Observe => ("observe", Vec::new()),
+        Measure::RefusePrefixes { prefixes } => ("refuse_prefixes", prefixes.clone()),
+    };
+    Some(VerdictRecord {
+        verdict: verdict.id().to_owned(),
+        zone: known.is.name.to_string(),
+        plan: known.is.plan.to_string(),
+        measure: measure.to_owned(),
+        prefixes,
+        since: verdict.since(),
+        until: verdict.until(),
+        attended_by: verdict.attended_by().map(ToString::to_string),
+        evidence: serde_json::to_value(verdict.evidence()).unwrap_or_default(),
+    })
 }
 
 fn next(

@@ -4,11 +4,15 @@
 //! written in their order, and what is not written is tried again before anything else. A process that dies has what was
 //! written, all of it, and nothing else.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use time::OffsetDateTime;
 use weir_config::{Notify, Plan};
 use weir_reachout::{
+    abuse::Abuse,
     actor::{Person, Reason},
     case::{Case, CaseId, CaseState},
     command::{About, Command},
@@ -20,7 +24,8 @@ use weir_reachout::{
     outbox::Subject,
     policy::{Policy, PolicyVersion},
     refusal::Refused,
-    slot::{Slot, SlotIndex},
+    signal::Signals,
+    slot::{Judgement, Slot, SlotIndex},
     surge::Surge,
     zone::{Act, Input, Step, Terms, Zone},
 };
@@ -28,6 +33,7 @@ use weir_reachout::{
 use super::{
     building::{Building, Closed},
     say,
+    watch::Watch,
 };
 use crate::ledger::{Batch, CHUNK, CaseRow, DetectorRow, GuidelineRow, Packed, Unheard, pack_row};
 
@@ -64,6 +70,8 @@ pub struct Known {
     pub detector: Detector,
     pub surge: Surge,
     pub dialogue: Zone,
+    /// Signs of abuse, and what follows from them.
+    pub watch: Watch,
     /// The last slot that was judged.
     pub last: Option<Slot>,
 }
@@ -85,7 +93,7 @@ pub struct Turn {
 
 /// All zones.
 pub struct Mind {
-    policy: Policy,
+    pub(super) policy: Policy,
     pub zones: Vec<Known>,
     ids: HashMap<Arc<str>, u32>,
     pub building: Building,
@@ -94,6 +102,10 @@ pub struct Mind {
     /// Slots that were judged, and decisions, since the start.
     pub slots_total: u64,
     pub decisions_total: HashMap<Event, u64>,
+    /// Zones with a verdict.
+    pub(super) accused: BTreeSet<u32>,
+    /// Of the watch on signs of abuse.
+    pub(super) round: u32,
 }
 
 impl Turn {
@@ -112,6 +124,8 @@ impl Mind {
             ways: Vec::new(),
             slots_total: 0,
             decisions_total: HashMap::new(),
+            accused: BTreeSet::new(),
+            round: 0,
         }
     }
 
@@ -121,8 +135,10 @@ impl Mind {
 
     /// Puts a zone back that the ledger knows, in the order of their numbers.
     pub fn put_back(&mut self, known: Known) {
-        self.ids.insert(Arc::clone(&known.is.name), self.zones.len() as u32);
+        let id = self.zones.len() as u32;
+        self.ids.insert(Arc::clone(&known.is.name), id);
         self.zones.push(known);
+        self.note_accused(id);
     }
 
     pub fn id_of(&self, zone: &str) -> Option<u32> {
@@ -171,6 +187,7 @@ impl Mind {
             turn.batch.guidelines.push(guideline_row(id, slot, &zone));
             let dialogue = Zone::new(zone.name.to_string());
             let (detector, surge, guideline) = (Detector::default(), Surge::default(), zone.guideline);
+            let watch = Watch::new(Signals::default(), Abuse::new(zone.name.to_string()));
             self.put_back(Known {
                 is: zone,
                 guideline,
@@ -178,6 +195,7 @@ impl Mind {
                 detector,
                 surge,
                 dialogue,
+                watch,
                 last: None,
             });
             return;
@@ -209,10 +227,13 @@ impl Mind {
         let mut rows = vec![Packed::default(); self.zones.len()];
         let seen = closed.zones.iter().zip(0_u32..).filter_map(|(slot, id)| Some(((*slot)?, id)));
         for (slot, id) in seen {
+            // What belongs to an attack is in no budget, and nobody's success.
+            let is_covered = self.is_covered(id, slot.index);
             let Some(known) = self.zones.get_mut(id as usize) else { continue };
-            let judgement = slot.judge(&self.policy, known.guideline);
+            let judgement =
+                if is_covered { Judgement::Unknown } else { slot.judge(&self.policy, known.guideline) };
             rows[id as usize] = Packed::new(judgement, slot.value, slot.max);
-            let surging = known.surge.observe(&self.policy, &slot, known.guideline);
+            let surging = !is_covered && known.surge.observe(&self.policy, &slot, known.guideline);
             known.last = Some(slot);
             let decisions = known.detector.observe(&self.policy, slot.index, judgement);
             if !decisions.is_empty() {
@@ -229,6 +250,7 @@ impl Mind {
         let turn_of = closed.index.number() % SPREAD;
         for (id, known) in (0_u32..).zip(&self.zones).filter(|(id, _)| id % SPREAD == turn_of) {
             turn.batch.detectors.extend(detector_row(id, known));
+            turn.batch.signs.extend(known.watch.row(id));
         }
         turn.batch.building = Some(self.building.encode());
     }
@@ -318,7 +340,7 @@ impl Mind {
         Ok(())
     }
 
-    fn command(&mut self, id: u32, now: OffsetDateTime, command: Command, turn: &mut Turn) {
+    pub(super) fn command(&mut self, id: u32, now: OffsetDateTime, command: Command, turn: &mut Turn) {
         let known = &mut self.zones[id as usize];
         let zone = Arc::clone(&known.is.name);
         let mut tell = |known: &Known, subject: Subject, key: String| {
@@ -349,7 +371,10 @@ impl Mind {
             }
             Command::GrantLease(lease) => turn.effects.push(Effect::Grant(lease)),
             Command::EndLimit { case } => turn.effects.push(Effect::EndLimit { zone, case }),
-            Command::EndVerdict { .. } => {}
+            // Refused prefixes are those of the verdicts that are.
+            Command::EndVerdict { verdict } => {
+                tracing::info!(%zone, verdict, "a verdict on suspicion of abuse ends");
+            }
             Command::SettleUsage { until } => {
                 known.detector.settle(until);
                 turn.batch.detectors.extend(detector_row(id, known));

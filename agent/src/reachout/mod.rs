@@ -1,7 +1,7 @@
 //! Reach-out in the agent: the policy (`weir_reachout`) fed with the kernel's counts, and its decisions kept and carried out.
 //!
 //! Each second the live counts of all zones go into the slot under way ([`building`]); a slot that is over is judged ([`mind`]), and
-//! what follows is written in one transaction before any of it takes effect. A ledger that cannot be written is an alarm: what
+//! what follows is written in one transaction before any of it takes effect. Every ten seconds signs of abuse are looked for ([`watch`]). A ledger that cannot be written is an alarm: what
 //! was decided waits, in order, and acts are refused. Limits reach the kernel as leases that are renewed here, so without an agent
 //! there are none.
 
@@ -11,6 +11,7 @@ mod building;
 mod clock;
 mod mind;
 mod past;
+mod refusals;
 #[cfg(test)]
 mod replay;
 mod say;
@@ -18,14 +19,20 @@ mod say;
 mod scale;
 #[cfg(test)]
 mod tests;
+mod watch;
+#[cfg(test)]
+mod watch_tests;
 mod wire;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     fs,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    time::Instant,
 };
+
+use ipnet::IpNet;
 
 use time::{Duration, OffsetDateTime};
 use weir_common::zone::{ZoneKey, ZoneLeases};
@@ -41,16 +48,20 @@ pub use act::{CaseError, act, answered};
 pub use board::{View, label as event_label, report};
 pub use wire::{
     CaseAct, CaseRecord, CaseReply, CaseRequest, CasesReply, DayRecord, NoticeRecord, PolicyReply,
-    ReportReply,
+    ReportReply, VerdictRecord,
 };
 
 use self::{
     clock::Clock,
     mind::{Configured, Effect, Mind, Turn},
+    refusals::Refusals,
+    watch::{Eyes, ROUND, Totals},
 };
 use crate::{
+    kernel::{ZoneMemory, listen_overflows},
     ledger::{Batch, LedgerError, Tally, day_of},
     operator::Now,
+    sights::{Sight, Sights},
     state::{State, lock},
 };
 
@@ -101,6 +112,13 @@ pub struct Reach {
     unwritten: VecDeque<Turn>,
     saved: Option<OffsetDateTime>,
     ticked: Option<OffsetDateTime>,
+    /// When signs of abuse were last looked for.
+    watched_at: Option<OffsetDateTime>,
+    /// Connections that found accept queues full, as last counted.
+    overflows: Option<u64>,
+    /// Prefixes that verdicts refuse, with the ends that the kernel has: worked out once, by both clocks.
+    refused: BTreeMap<(IpNet, OffsetDateTime), u64>,
+    refusals: Refusals,
     limits: BTreeMap<Arc<str>, Limit>,
     /// Rows of the outbox, a minute ago at most.
     notices: Tally,
@@ -129,6 +147,10 @@ impl Reach {
             unwritten: VecDeque::new(),
             saved: None,
             ticked: None,
+            watched_at: None,
+            overflows: None,
+            refused: BTreeMap::new(),
+            refusals: Refusals::default(),
             limits: BTreeMap::new(),
             notices: Tally::new(),
             limits_file,
@@ -160,6 +182,7 @@ impl Reach {
         self.hear(state).await?;
         self.pack(state).await?;
         self.expire();
+        self.refuse(state);
         Ok(())
     }
 
@@ -170,6 +193,8 @@ impl Reach {
         if let Some(last) = mind.building.last() {
             self.clock.resume(last);
         }
+        let mut mind = mind;
+        mind.restarted(self.clock.now());
         tracing::info!(zones = mind.zones.len(), policy = %mind.policy().version(), "the policy knows its past");
         self.mind = Some(mind);
         Ok(())
@@ -203,6 +228,10 @@ impl Reach {
             let turn = tokio::task::block_in_place(|| mind.look(now, counts));
             self.write(state, turn).await?;
         }
+        if self.watched_at.is_none_or(|at| now - at >= ROUND || now < at) {
+            self.watched_at = Some(now);
+            self.watch(state, now).await?;
+        }
         if self.ticked.is_none_or(|ticked| now - ticked >= TICK || now < ticked) {
             self.ticked = Some(now);
             self.hear(state).await?;
@@ -216,6 +245,41 @@ impl Reach {
             self.save(state).await?;
         }
         Ok(())
+    }
+
+    /// Signs of abuse.
+    async fn watch(&mut self, state: &State, now: OffsetDateTime) -> Result<(), String> {
+        let overflows = listen_overflows();
+        let harm = overflows.zip(self.overflows).is_some_and(|(now, before)| now > before);
+        self.overflows = overflows;
+        // A mind that is ahead of its ledger decides nothing more about anybody.
+        let Some(mind) = self.mind.as_mut().filter(|_| self.unwritten.is_empty()) else { return Ok(()) };
+        let sights = Arc::clone(&lock(&state.sights));
+        let sights = Some(sights).filter(|sights| sights.are_fresh(Instant::now()));
+        let eyes = Kernel { memory: &state.memory, sights };
+        let (turn, restless) = tokio::task::block_in_place(|| mind.watch(now, harm, &eyes, &self.watched));
+        state.restless.store(restless, Relaxed);
+        self.write(state, turn).await
+    }
+
+    /// Has the gate refuse what verdicts refuse, for as long as they say.
+    fn refuse(&mut self, state: &State) {
+        let Some(mind) = self.mind.as_ref().filter(|_| self.unwritten.is_empty()) else { return };
+        let (now, boot_ns) = (self.clock.now(), Now::read().boot_ns);
+        let mut refused = BTreeMap::new();
+        for (prefix, until) in mind.refused(now) {
+            let Ok(prefix) = prefix.parse::<IpNet>() else { continue };
+            let left = std::time::Duration::try_from(until - now).unwrap_or_default();
+            let left = u64::try_from(self.clock.lease_left(left).as_nanos()).unwrap_or(0);
+            let end = || boot_ns.saturating_add(left);
+            let end = self.refused.get(&(prefix, until)).copied().unwrap_or_else(end);
+            refused.insert((prefix, until), end);
+        }
+        self.refused = refused;
+        // Of two zones' verdicts the later end.
+        let wanted = self.refused.iter().map(|((prefix, _), end)| (*prefix, *end)).collect();
+        let mut kernel = lock(&state.kernel);
+        self.refusals.enforce(&mut refusals::Gate(&mut kernel.gate), &wanted, boot_ns);
     }
 
     /// Keeps the slot under way.
@@ -332,6 +396,26 @@ impl Reach {
         if let Err(error) = written {
             tracing::warn!(%error, file = %self.limits_file.display(), "refusals by a limit cannot name their case");
         }
+    }
+}
+
+/// Zones as the kernel and the last look at its sockets show them.
+struct Kernel<'a> {
+    memory: &'a ZoneMemory,
+    sights: Option<Arc<Sights>>,
+}
+
+impl Eyes for Kernel<'_> {
+    fn live(&self, slot: u32) -> u64 {
+        self.memory.sockets(slot)
+    }
+
+    fn totals(&self, slot: u32) -> Totals {
+        Totals::of(&self.memory.usage(slot))
+    }
+
+    fn sight(&self, slot: u32) -> Option<&Sight> {
+        self.sights.as_ref()?.of(slot, self.memory.key(slot))
     }
 }
 

@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 
 use weir_reachout::{
+    abuse::Abuse,
     detector::Detector,
     fact::Fact,
     policy::Policy,
+    signal::Signals,
     surge::Surge,
     zone::{ReplayError, Terms, Zone},
 };
@@ -16,6 +18,7 @@ use weir_reachout::{
 use super::{
     building::Building,
     mind::{Configured, Known, Mind, policies},
+    watch::Watch,
 };
 use crate::ledger::{LedgerError, Store};
 
@@ -33,9 +36,16 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
     let mut known = policies(&store.policies()?);
     known.insert(policy.version().clone(), policy.clone());
     let mut dialogues: HashMap<String, Zone> = HashMap::new();
+    let mut regions: HashMap<String, Abuse> = HashMap::new();
     let mut forbidden = None;
     store.each(|entry| {
-        if forbidden.is_some() || matches!(entry.fact()?, Fact::ByHand { .. }) {
+        let fact = entry.fact()?;
+        if forbidden.is_some() || matches!(fact, Fact::ByHand { .. }) {
+            return Ok(());
+        }
+        if fact.is_of_abuse() {
+            let region = regions.entry(entry.zone.clone()).or_insert_with(|| Abuse::new(entry.zone.clone()));
+            forbidden = region.follow(&entry, |version| known.get(version)).err();
             return Ok(());
         }
         let zone = dialogues.entry(entry.zone.clone()).or_insert_with(|| Zone::new(entry.zone.clone()));
@@ -58,11 +68,18 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
             Err(error) => tracing::error!(zone = row.zone, %error, "a detector begins anew"),
         }
     }
+    let mut signs: HashMap<u32, Signals> = HashMap::new();
+    for row in memory.signs {
+        // Baselines that cannot be read are learned anew; until then there are no signs.
+        signs.extend(Signals::decode(&row.data).map(|signals| (row.zone, signals)));
+    }
     for id in 0..memory.zones.len() as u32 {
         let name = memory.zones.get(&id).cloned().unwrap_or_default();
         let (guideline, plan) = guidelines.remove(&id).unwrap_or((u64::MAX, String::new()));
         let (detector, surge) = detectors.remove(&id).unwrap_or_default();
         let dialogue = dialogues.remove(&name).unwrap_or_else(|| Zone::new(name.clone()));
+        let region = regions.remove(&name).unwrap_or_else(|| Abuse::new(name.clone()));
+        let watch = Watch::new(signs.remove(&id).unwrap_or_default(), region);
         mind.put_back(Known {
             is: Configured { name: name.into(), plan: plan.into(), guideline, terms: Terms::default() },
             guideline,
@@ -70,6 +87,7 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
             detector,
             surge,
             dialogue,
+            watch,
             last: None,
         });
     }

@@ -1,8 +1,10 @@
 //! The ledger's inputs once more: what the stored slots of a zone would be decided as today.
 
 use weir_reachout::{
+    abuse::Abuse,
     detector::Detector,
     ledger::Draft,
+    signal::Signals,
     slot::SlotIndex,
     surge::Surge,
     zone::{Input, Zone},
@@ -11,6 +13,7 @@ use weir_reachout::{
 use super::{
     mind::{Known, Mind},
     say,
+    watch::Watch,
 };
 use crate::ledger::{LedgerError, Store};
 
@@ -25,6 +28,7 @@ pub fn decisions(store: &Store, mind: &Mind, zone: &str) -> Result<Vec<Draft>, L
         detector: Detector::default(),
         surge: Surge::default(),
         dialogue: Zone::new(zone),
+        watch: Watch::new(Signals::default(), Abuse::new(zone)),
         last: None,
     };
     let mut drafts = Vec::new();

@@ -42,6 +42,7 @@ fn content(known: &Known, policy: &Policy, now: OffsetDateTime) -> String {
         "policy": policy.version().as_str(),
         "usage": usage(known, policy),
         "case": known.dialogue.case(),
+        "verdict": known.watch.region.verdict(),
     })
     .to_string()
 }

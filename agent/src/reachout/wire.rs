@@ -8,6 +8,9 @@ use time::OffsetDateTime;
 pub struct CasesReply {
     /// Open ones first, then by how long they are in their state.
     pub cases: Vec<CaseRecord>,
+    /// Verdicts on suspicion of abuse that are not over.
+    #[serde(default)]
+    pub verdicts: Vec<VerdictRecord>,
     /// Why nothing is decided, if so.
     pub fault: Option<String>,
     /// The policy's time.
@@ -52,6 +55,27 @@ pub struct CaseRecord {
     pub next: String,
     #[serde(with = "time::serde::rfc3339::option")]
     pub next_at: Option<OffsetDateTime>,
+}
+
+/// A suspicion of abuse, and what is done about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerdictRecord {
+    pub verdict: String,
+    pub zone: String,
+    pub plan: String,
+    /// `observe`, `refuse_prefixes`.
+    pub measure: String,
+    /// New connections from these are refused, for all zones of the host.
+    pub prefixes: Vec<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// It ends then, unless its evidence lasts.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// The person who lets it go on past a day.
+    pub attended_by: Option<String>,
+    /// `families` (each with `baseline`, `now` and `since`), `prefixes`, `live`, `harm`.
+    pub evidence: serde_json::Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +126,10 @@ pub enum CaseAct {
     },
     Approve,
     Lift,
+    /// The zone's verdict goes on past a day without a person.
+    AttendVerdict,
+    /// It ends, and none is made by itself for a day.
+    EndVerdict,
 }
 
 /// What came of it.

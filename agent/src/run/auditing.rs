@@ -55,6 +55,7 @@ fn once(state: &State) -> Result<(), KernelError> {
             "sockets of our listeners were accepted before the agent came and are in no count"
         );
     }
+    *lock(&state.sights) = Arc::clone(&report.sights);
     *lock(&state.audit) = report;
     Ok(())
 }

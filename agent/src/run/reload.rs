@@ -47,12 +47,8 @@ pub(super) fn take_over(state: &State, current: Config, config: Config) -> Confi
 fn apply(state: &State, current: &Config, config: &Config) -> Result<String, AgentError> {
     let uids = tagging_uids(config)?;
     let marks = marks(config)?;
-    let post = Post::new(
-        config,
-        Policy::new(config.policy.clone())?,
-        Some(&*lock(&state.post)),
-        OffsetDateTime::now_utc(),
-    )?;
+    let policy = Policy::new(config.policy.clone())?;
+    let post = Post::new(config, policy.clone(), Some(&*lock(&state.post)), OffsetDateTime::now_utc())?;
     let mut zones = lock(&state.zones);
     let mut kernel = lock(&state.kernel);
     // All that can be refused is refused before anything changes.
@@ -79,6 +75,7 @@ fn apply(state: &State, current: &Config, config: &Config) -> Result<String, Age
     lock(&state.standing).want(&config.xdp.interfaces, &mut lock(&state.kernel));
     *lock(&state.marks) = marks;
     *lock(&state.post) = Arc::new(post);
+    *lock(&state.policy) = policy;
     Ok(format!("zones: {} added, {} changed, {} removed", changes.added, changes.changed, changes.removed))
 }
 
