@@ -192,8 +192,8 @@ fn sockets_from_before_the_agent_are_told_and_can_still_be_counted() {
     });
 }
 
-/// Families without a series where no zone outgrows its plan.
-const OF_CASES: [&str; 7] = [
+/// Families without a series where no zone outgrows its plan, and none is attacked.
+const OF_CASES: [&str; 9] = [
     "weir_zone_over_guideline_ratio",
     "weir_zone_budget_spent_ratio",
     "weir_zone_counted_spikes",
@@ -201,6 +201,8 @@ const OF_CASES: [&str; 7] = [
     "weir_case_days_in_state",
     "weir_notices",
     "weir_notice_attempts_total",
+    "weir_zone_verdict_active",
+    "weir_zone_verdict_end_timestamp_seconds",
 ];
 
 #[test]
