@@ -63,7 +63,8 @@ impl Stage {
         fs::create_dir(&cgroup).with_context(|| format!("cannot make the cgroup {}", cgroup.display()))?;
         pin(cores.load)?;
         let reserve = (descriptors / 8).min(4096) + OTHERS;
-        let websockets = (descriptors.saturating_sub(reserve) / 2) as usize;
+        // And a few for those of a row that are on their way out.
+        let websockets = (descriptors.saturating_sub(reserve) / 2) as usize * 15 / 16;
         Ok(Self { folder, cgroup, cores, websockets })
     }
 

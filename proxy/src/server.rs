@@ -19,6 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -27,6 +28,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
+    time::sleep,
 };
 use tracing::{error, info, warn};
 use weir_config::{Accounting, Config, Proxy};
@@ -226,6 +228,7 @@ impl Bound {
         }
         let mut telling = JoinSet::new();
         telling.spawn(admin::run(admin, shared.clone()));
+        telling.spawn(beat());
         shared.counters.reloaded();
         info!(zones, "serving");
         let replaced = watch::Sender::new(false);
@@ -263,6 +266,17 @@ impl Bound {
                 },
             }
         }
+    }
+}
+
+/// Keeps a timer that is always nearer than any limit of a connection.
+///
+/// tokio wakes its driver for a timer that is due before all others: without this one, the connect timeout of each upgrade costs a write
+/// to an eventfd, its event, and a turn of the loop. One wake-up a second is less, from the first upgrade a second on.
+async fn beat() {
+    const BEAT: Duration = Duration::from_secs(1);
+    loop {
+        sleep(BEAT).await;
     }
 }
 

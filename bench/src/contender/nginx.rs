@@ -30,7 +30,7 @@ pub fn start(stage: &Stage, program: &str, ports: Ports) -> Result<Process> {
         https = ports.https,
         cert = tls::CERTIFICATE,
         key = tls::KEY,
-        connections = 2 * stage.websockets + 500,
+        connections = 2 * stage.websockets + 2000,
     );
     let conf = stage.write("nginx.conf", &conf)?;
     let conf = conf.to_str().context("a path that is not UTF-8")?;

@@ -55,17 +55,15 @@ pub(crate) struct Switched {
 /// Where a request's way leaves it for whoever speaks HTTP.
 pub(crate) type Switch = Arc<Mutex<Option<Switched>>>;
 
-/// Serves a connection that was accepted.
+/// Serves a connection that was accepted, between the client's address and the one of ours that it came to.
 pub(crate) async fn run(
     stream: TcpStream,
-    peer: SocketAddr,
+    (peer, local_address): (SocketAddr, SocketAddr),
     scheme: Scheme,
     shared: Arc<Shared>,
     _entry: Entry,
 ) {
     let accepted = Instant::now();
-    // A socket that is gone has no address any more, and soon no connection.
-    let Ok(local_address) = stream.local_addr() else { return };
     let mut stream = NamedStream::new(stream);
     let books = Books::new(shared.accounts.clone(), shared.counters.clone(), stream.descriptor());
     let peer_end = stream.peer();

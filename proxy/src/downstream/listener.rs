@@ -99,6 +99,8 @@ pub(crate) async fn run(
     mut draining: watch::Receiver<bool>,
 ) {
     let ceiling = ceiling();
+    // A socket of a listener on one address has that address; only behind a wildcard the kernel has to be asked.
+    let local = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
     // A new descriptor is the lowest that is free: one below the ceiling says that there is room.
     let mut full = false;
     loop {
@@ -117,7 +119,7 @@ pub(crate) async fn run(
         match accepted {
             Ok((stream, peer)) => {
                 full = stream.as_raw_fd() >= ceiling;
-                admit(stream, peer, scheme, &shared);
+                admit(stream, (peer, local), scheme, &shared);
             }
             Err(error) if is_of_connection(&error) => {
                 debug!(%error, "a connection was gone before it was accepted")
@@ -134,7 +136,7 @@ pub(crate) async fn run(
         return;
     }
     while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
-        admit(stream, peer, scheme, &shared);
+        admit(stream, (peer, local), scheme, &shared);
     }
 }
 
@@ -148,10 +150,17 @@ fn has_room(listener: &TcpListener, ceiling: RawFd) -> bool {
     listener.as_fd().try_clone_to_owned().is_ok_and(|free| free.as_raw_fd() < ceiling)
 }
 
-fn admit(stream: TcpStream, peer: SocketAddr, scheme: Scheme, shared: &Arc<Shared>) {
+fn admit(
+    stream: TcpStream,
+    (peer, local): (SocketAddr, Option<SocketAddr>),
+    scheme: Scheme,
+    shared: &Arc<Shared>,
+) {
     shared.counters.accepted.add(1);
+    // A socket that is gone has no address any more, and soon no connection.
+    let Some(local) = local.or_else(|| stream.local_addr().ok()) else { return };
     let connection = shared.clone();
-    shared.roster.spawn(|entry| connection::run(stream, peer, scheme, connection, entry));
+    shared.roster.spawn(|entry| connection::run(stream, (peer, local), scheme, connection, entry));
 }
 
 /// accept(2) hands over errors of the connection that it would have returned; the next one may be sound.

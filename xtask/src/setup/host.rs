@@ -27,6 +27,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("promtool", "prometheus"),
     ("prometheus", "prometheus"),
     ("strip", "binutils"),
+    ("strace", "strace"),
     ("systemd-analyze", "systemd"),
     ("systemd-nspawn", "systemd-container"),
 ];
