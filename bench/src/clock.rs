@@ -55,7 +55,7 @@ impl Pace {
         )]
         let timer = AsyncFd::new(Timer(timer))?;
         let every_ns = every.as_nanos() as u64;
-        Ok(Self { timer: timer, begun_ns: now_ns(), every_ns, done: 0 })
+        Ok(Self { timer, begun_ns: now_ns(), every_ns, done: 0 })
     }
 
     /// Waits until something is due; the times of all that is.

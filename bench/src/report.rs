@@ -37,9 +37,12 @@ pub struct Verdict {
     pub held: Option<bool>,
 }
 
+/// What each contender got of each figure, a sample a round.
+type Samples = BTreeMap<(Figure, Kind), Vec<f64>>;
+
 #[derive(Default)]
 pub struct Report {
-    rows: Vec<(Row, BTreeMap<(Figure, Kind), Vec<f64>>)>,
+    rows: Vec<(Row, Samples)>,
     failures: Vec<String>,
 }
 
