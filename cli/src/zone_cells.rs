@@ -74,6 +74,7 @@ pub mod tests {
             mark: None,
             websocket_mark: None,
             admitted_total: live + 5,
+            declined_total: 0,
             refused_total: refused,
             refused: Default::default(),
             closed: Default::default(),
