@@ -22,12 +22,12 @@ pub use error::{ConfigError, Fault};
 pub use host::normalise_host;
 pub use index::HostIndex;
 pub use model::{
-    Abuse, AccessAction, AccessLog, AccessRule, Accounting, Agent, Alertmanager, CloseCode, Config, Contact,
-    Counts, CustomAction, CustomRule, Detection, Firewall, ForeignListener, ForwardedHeaders, HostFirewall,
-    HostPattern, HttpUrl, InstanceName, KernelLog, LimitKey, Links, LogFormat, LogTo, Mail, MailAddress,
-    MailLogin, MailSecurity, Managed, ManagedMode, ManagedPool, MarkRange, Notices, Notify, OnError,
-    Operator, Origin, OriginScheme, OriginTls, Origins, Plan, PlanName, PolicyError, PolicyParams, Proxy,
-    RateLimit, Recommend, RuleId, Slack, SynRate, Timeouts, Tls, TlsVersion, Uninspected, Webhook, Xdp,
-    XdpInterface, XdpMode, XdpRule, Zone, ZoneName,
+    Abuse, AccessAction, AccessLog, AccessRule, Accounting, Agent, Alertmanager, Bounds, CloseCode, Config,
+    Contact, Counts, CustomAction, CustomRule, Detection, Firewall, ForeignListener, ForwardedHeaders,
+    HostFirewall, HostPattern, HttpUrl, InstanceName, KernelLog, LimitKey, Links, LogFormat, LogTo, Mail,
+    MailAddress, MailLogin, MailSecurity, Managed, ManagedMode, ManagedPool, MarkRange, Notices, Notify,
+    OnError, Operator, Origin, OriginScheme, OriginTls, Origins, Plan, PlanName, PolicyError, PolicyParams,
+    Proxy, RateLimit, Recommend, RuleId, Slack, SynRate, Timeouts, Tls, TlsVersion, Uninspected, Webhook,
+    Xdp, XdpInterface, XdpMode, XdpRule, Zone, ZoneName,
 };
 pub use watch::{Watch, WatchError, watch};

@@ -1,6 +1,7 @@
 //! The configuration as the rest of weir sees it: checked, resolved, with defaults filled in.
 
 mod access_log;
+mod bounds;
 mod firewall;
 mod foreign;
 mod managed;
@@ -18,6 +19,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc,
 use ipnet::IpNet;
 
 pub use access_log::{AccessLog, LogFormat, LogTo};
+pub use bounds::Bounds;
 pub use firewall::{
     AccessAction, AccessRule, CustomAction, CustomRule, Firewall, HostFirewall, LimitKey, OnError, RateLimit,
 };
@@ -206,6 +208,8 @@ pub struct Plan {
     pub socket_cap: Option<u64>,
     /// Live sockets of one source prefix on this host, above which new ones are refused by the plan's zones; default none.
     pub source_cap: Option<u64>,
+    /// Other resources that the plan is made for; default none.
+    pub bounds: Bounds,
     /// Who sends a notice to a customer; default a person.
     pub notify: Notify,
 }

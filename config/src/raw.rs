@@ -98,8 +98,19 @@ pub(crate) static AGENT: Keys = Keys {
         "kernel_log",
     ],
 };
-pub(crate) static PLAN: Keys =
-    Keys { section: "[plans.NAME]", keys: &["guideline", "abuse_cap", "socket_cap", "source_cap", "notify"] };
+pub(crate) static PLAN: Keys = Keys {
+    section: "[plans.NAME]",
+    keys: &[
+        "guideline",
+        "abuse_cap",
+        "socket_cap",
+        "source_cap",
+        "socket_memory_bytes",
+        "bytes_per_second",
+        "upgrades_per_second",
+        "notify",
+    ],
+};
 pub(crate) static ZONE: Keys = Keys {
     section: "[[zones]]",
     keys: &[

@@ -124,6 +124,9 @@ fn every_key_reaches_its_field() {
         [plans."a.b"]
         guideline = 3
         socket_cap = 0x10
+        socket_memory_bytes = 11
+        bytes_per_second = 12
+        upgrades_per_second = 13
         [[zones]]
         name = "Shop"
         hosts = ["Shop.EXAMPLE.", "*.shop.example", "::1"]
@@ -178,6 +181,9 @@ fn every_key_reaches_its_field() {
     assert_eq!((agent.audit_interval, agent.program_stats), (seconds(1), false));
     assert_eq!(agent.kernel_log, KernelLog::Debug);
     let zone = &config.zones[0];
+    let bounds = zone.plan.bounds;
+    let bounds = (bounds.socket_memory_bytes, bounds.bytes_per_second, bounds.upgrades_per_second);
+    assert_eq!(bounds, (Some(11), Some(12), Some(13)));
     assert_eq!((zone.plan.guideline, zone.plan.abuse_cap, zone.plan.socket_cap), (3, 30, Some(16)));
     let hosts: Vec<_> = zone.hosts.iter().map(HostPattern::to_string).collect();
     assert_eq!(hosts, ["shop.example", "*.shop.example", "[::1]"]);

@@ -122,6 +122,15 @@ impl Store {
         read().map_err(failed("read", self.path()))
     }
 
+    /// What a zone has spent of other resources, as it was last kept.
+    pub fn spent(&self, zone: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        let sql = "SELECT data FROM overuse JOIN zones ON zones.id = overuse.zone WHERE name = ?1";
+        let read = || -> rusqlite::Result<Option<Vec<u8>>> {
+            self.connection().prepare_cached(sql)?.query_map([zone], |row| row.get(0))?.next().transpose()
+        };
+        read().map_err(failed("read", self.path()))
+    }
+
     /// Calls `each` with every judgement of the running day's rows from `from` on, in the order of slots.
     pub fn recent(
         &self,

@@ -1,6 +1,9 @@
 //! What the ledger knows of one zone: its case, its month as a plot, and what a letter about it says.
 
+use std::collections::BTreeMap;
+
 use time::OffsetDateTime;
+use weir_config::Bounds;
 use weir_notices::{
     letter::{About, Letterhead, Links, Offer},
     plot::{Level, Plot, PlotSlot, Totals},
@@ -18,7 +21,10 @@ use weir_reachout::{
     zone::Zone,
 };
 
-use crate::ledger::{LedgerError, Store};
+use crate::{
+    ledger::{LedgerError, Store},
+    reachout::Spent,
+};
 
 /// A zone's plan as the configuration has it now, and all plans.
 #[derive(Clone, Debug)]
@@ -27,6 +33,8 @@ pub struct Plans {
     pub guideline: u64,
     /// Name and guideline, of every plan.
     pub all: Vec<(String, u64)>,
+    /// What they bound beside WebSockets.
+    pub bounds: BTreeMap<String, Bounds>,
 }
 
 /// What a letter is asked to be.
@@ -46,6 +54,8 @@ pub struct Dossier {
     /// Replayed from its entries.
     pub zone: Zone,
     pub plot: Plot,
+    /// The 95th percentile of what its plan bounds beside WebSockets.
+    used: Resources,
 }
 
 /// Why there is none.
@@ -104,7 +114,9 @@ impl Dossier {
             spikes: spikes(&entries, from, until),
             levels: levels(plans),
         };
-        Ok(Self { zone, plot })
+        let spent = store.spent(name)?.and_then(|data| Spent::decode(&data));
+        let used = spent.map(|spent| spent.p95()).unwrap_or_default();
+        Ok(Self { zone, plot, used })
     }
 
     /// The zone's case of this number, if it is its last one.
@@ -150,18 +162,20 @@ impl Dossier {
     fn offer(&self, rule: Rule, plans: &Plans, policy: &Policy) -> Offer {
         let known = self.plot.slots.iter().filter(|slot| slot.judgement.is_known());
         let mut means: Vec<f64> = known.map(|slot| slot.mean).collect();
-        let p95 =
-            Resources { websockets: percentile(&mut means, 0.95).unwrap_or(0.0), ..Resources::default() };
-        let unbounded = f64::INFINITY;
-        let holds = |guideline: u64| Resources {
-            websockets: guideline as f64,
-            socket_memory_bytes: unbounded,
-            bytes_per_second: unbounded,
-            upgrades_per_second: unbounded,
+        let p95 = Resources { websockets: percentile(&mut means, 0.95).unwrap_or(0.0), ..self.used };
+        let bound = |bound: Option<u64>| bound.map_or(f64::INFINITY, |bound| bound as f64);
+        let holds = |name: &str, guideline: u64| {
+            let bounds = plans.bounds.get(name).copied().unwrap_or_default();
+            Resources {
+                websockets: guideline as f64,
+                socket_memory_bytes: bound(bounds.socket_memory_bytes),
+                bytes_per_second: bound(bounds.bytes_per_second),
+                upgrades_per_second: bound(bounds.upgrades_per_second),
+            }
         };
         let offer = |(name, guideline): &(String, u64)| recommend::Offer {
             name: name.clone(),
-            holds: holds(*guideline),
+            holds: holds(name, *guideline),
         };
         let offers: Vec<_> = plans.all.iter().map(offer).collect();
         let signs = ClientSigns::default();

@@ -1,13 +1,14 @@
 //! The ways of the configuration in force, and how a row leaves by one of them.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use time::OffsetDateTime;
-use weir_config::{Config, MailAddress, Zone};
+use weir_config::{Bounds, Config, MailAddress, Zone};
 use weir_notices::{
     delivery::{Alertmanager, Mailer, Outcome, Slack, WayError, Webhook},
     keys::{Keys, KeysError},
@@ -42,6 +43,8 @@ pub struct Post {
     /// By name.
     zones: Vec<Arc<Zone>>,
     plans: Vec<(String, u64)>,
+    /// What plans bound beside WebSockets.
+    bounds: BTreeMap<String, Bounds>,
     pub(super) timeout: Duration,
     retry: time::Duration,
     links: Option<Signer>,
@@ -106,6 +109,7 @@ impl Post {
             policy,
             zones: config.zones.clone(),
             plans: config.plans.values().map(|plan| (plan.name.to_string(), plan.guideline)).collect(),
+            bounds: config.plans.values().map(|plan| (plan.name.to_string(), plan.bounds)).collect(),
             timeout,
             retry: time::Duration::days(notices.retry_days.into()),
             links,
@@ -148,6 +152,7 @@ impl Post {
             plan: plan.as_ref().map(|plan| plan.name.to_string()).unwrap_or_default(),
             guideline: plan.map_or(1, |plan| plan.guideline),
             all: self.plans.clone(),
+            bounds: self.bounds.clone(),
         }
     }
 

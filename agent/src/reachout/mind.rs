@@ -10,7 +10,7 @@ use std::{
 };
 
 use time::OffsetDateTime;
-use weir_config::{Notify, Plan};
+use weir_config::{Bounds, Notify, Plan};
 use weir_reachout::{
     abuse::Abuse,
     actor::{Person, Reason},
@@ -33,6 +33,7 @@ use weir_reachout::{
 use super::{
     building::{Building, Closed},
     say,
+    spending::{Fleet, Spending},
     watch::Watch,
 };
 use crate::ledger::{Batch, CHUNK, CaseRow, DetectorRow, GuidelineRow, Packed, Unheard, pack_row};
@@ -46,6 +47,7 @@ pub struct Configured {
     pub name: Arc<str>,
     pub plan: Arc<str>,
     pub guideline: u64,
+    pub bounds: Bounds,
     pub terms: Terms,
 }
 
@@ -55,6 +57,7 @@ impl Configured {
             name: name.into(),
             plan: plan.name.as_str().into(),
             guideline: plan.guideline,
+            bounds: plan.bounds,
             terms: Terms { automatic_notices: plan.notify == Notify::Automatic },
         }
     }
@@ -72,6 +75,8 @@ pub struct Known {
     pub dialogue: Zone,
     /// Signs of abuse, and what follows from them.
     pub watch: Watch,
+    /// Other resources, if its plan bounds some.
+    pub spending: Option<Box<Spending>>,
     /// The last slot that was judged.
     pub last: Option<Slot>,
 }
@@ -106,6 +111,8 @@ pub struct Mind {
     pub(super) accused: BTreeSet<u32>,
     /// Of the watch on signs of abuse.
     pub(super) round: u32,
+    /// Of rule R3.
+    pub(super) fleet: Fleet,
 }
 
 impl Turn {
@@ -126,6 +133,7 @@ impl Mind {
             decisions_total: HashMap::new(),
             accused: BTreeSet::new(),
             round: 0,
+            fleet: Fleet::default(),
         }
     }
 
@@ -187,6 +195,7 @@ impl Mind {
             turn.batch.guidelines.push(guideline_row(id, slot, &zone));
             let dialogue = Zone::new(zone.name.to_string());
             let (detector, surge, guideline) = (Detector::default(), Surge::default(), zone.guideline);
+            let spending = Spending::wanted(&zone.bounds, None);
             let watch = Watch::new(Signals::default(), Abuse::new(zone.name.to_string()));
             self.put_back(Known {
                 is: zone,
@@ -196,6 +205,7 @@ impl Mind {
                 surge,
                 dialogue,
                 watch,
+                spending,
                 last: None,
             });
             return;
@@ -203,6 +213,10 @@ impl Mind {
         let known = &mut self.zones[id as usize];
         known.configured = true;
         let was = std::mem::replace(&mut known.is, zone);
+        if was.bounds != known.is.bounds {
+            let spent = known.spending.take().map(|spending| spending.spent);
+            known.spending = Spending::wanted(&known.is.bounds, spent);
+        }
         if (was.guideline, &was.plan) != (known.is.guideline, &known.is.plan) {
             // The running slot is judged by what was in force at its start.
             turn.batch.guidelines.push(guideline_row(id, slot.next(), &known.is));
@@ -251,6 +265,7 @@ impl Mind {
         for (id, known) in (0_u32..).zip(&self.zones).filter(|(id, _)| id % SPREAD == turn_of) {
             turn.batch.detectors.extend(detector_row(id, known));
             turn.batch.signs.extend(known.watch.row(id));
+            turn.batch.overuse.extend(known.spending.as_ref().and_then(|spending| spending.row(id)));
         }
         turn.batch.building = Some(self.building.encode());
     }
@@ -323,7 +338,13 @@ impl Mind {
         turn
     }
 
-    fn input(&mut self, id: u32, now: OffsetDateTime, input: Input, turn: &mut Turn) -> Result<(), Refused> {
+    pub(super) fn input(
+        &mut self,
+        id: u32,
+        now: OffsetDateTime,
+        input: Input,
+        turn: &mut Turn,
+    ) -> Result<(), Refused> {
         let known = &mut self.zones[id as usize];
         let step = known.dialogue.decide(&self.policy, known.is.terms, now, input)?;
         let Step { entries, commands, next } = step;
@@ -378,6 +399,10 @@ impl Mind {
             Command::SettleUsage { until } => {
                 known.detector.settle(until);
                 turn.batch.detectors.extend(detector_row(id, known));
+                if let Some(spending) = &mut known.spending {
+                    spending.spent.settle(until);
+                    turn.batch.overuse.extend(spending.row(id));
+                }
             }
             Command::LeaveOut { from, to } => {
                 let slots = (0..=to.since(from)).map(|n| from.forth(n));

@@ -17,6 +17,9 @@ mod replay;
 mod say;
 #[cfg(test)]
 mod scale;
+mod spending;
+#[cfg(test)]
+mod spending_tests;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -46,6 +49,7 @@ use weir_reachout::{
 
 pub use act::{CaseError, act, answered};
 pub use board::{View, label as event_label, report};
+pub use spending::Spent;
 pub use wire::{
     CaseAct, CaseRecord, CaseReply, CaseRequest, CasesReply, DayRecord, NoticeRecord, PolicyReply,
     ReportReply, VerdictRecord,
@@ -58,6 +62,7 @@ use self::{
     watch::{Eyes, ROUND, Totals},
 };
 use crate::{
+    audit::holdings::Holdings,
     kernel::{ZoneMemory, listen_overflows},
     ledger::{Batch, LedgerError, Tally, day_of},
     operator::Now,
@@ -69,6 +74,8 @@ use crate::{
 const SAVED: Duration = Duration::seconds(10);
 /// Between two ticks of the open cases.
 const TICK: Duration = Duration::MINUTE;
+/// What sockets held is told by an audit that is no older.
+const HELD: std::time::Duration = std::time::Duration::from_secs(180);
 /// Turns that wait for a ledger that cannot be written: a day of slots. Beyond, slots are unknown.
 const WAITING: usize = 288;
 /// Steps that a test's clock walks before others have their turn.
@@ -256,7 +263,12 @@ impl Reach {
         let Some(mind) = self.mind.as_mut().filter(|_| self.unwritten.is_empty()) else { return Ok(()) };
         let sights = Arc::clone(&lock(&state.sights));
         let sights = Some(sights).filter(|sights| sights.are_fresh(Instant::now()));
-        let eyes = Kernel { memory: &state.memory, sights };
+        let (holdings, is_held) = {
+            let audit = lock(&state.audit);
+            let age = audit.at.and_then(|at| at.elapsed().ok());
+            (Arc::clone(&audit.holdings), age.is_some_and(|age| age < HELD))
+        };
+        let eyes = Kernel { memory: &state.memory, sights, holdings, is_held };
         let (turn, restless) = tokio::task::block_in_place(|| mind.watch(now, harm, &eyes, &self.watched));
         state.restless.store(restless, Relaxed);
         self.write(state, turn).await
@@ -403,6 +415,9 @@ impl Reach {
 struct Kernel<'a> {
     memory: &'a ZoneMemory,
     sights: Option<Arc<Sights>>,
+    /// Of the last audit, and whether it was lately.
+    holdings: Arc<Holdings>,
+    is_held: bool,
 }
 
 impl Eyes for Kernel<'_> {
@@ -412,6 +427,16 @@ impl Eyes for Kernel<'_> {
 
     fn totals(&self, slot: u32) -> Totals {
         Totals::of(&self.memory.usage(slot))
+    }
+
+    fn memory(&self, slot: u32) -> Option<u64> {
+        let held = self.holdings.zones.get(&slot).filter(|held| held.zone_key == self.memory.key(slot));
+        // Of a zone without sockets there is no row.
+        self.is_held.then(|| held.map_or(0, |held| held.memory_bytes))
+    }
+
+    fn all_memory(&self) -> u64 {
+        self.holdings.all.memory_bytes
     }
 
     fn sight(&self, slot: u32) -> Option<&Sight> {

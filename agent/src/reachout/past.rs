@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use weir_config::Bounds;
 use weir_reachout::{
     abuse::Abuse,
     detector::Detector,
@@ -18,6 +19,7 @@ use weir_reachout::{
 use super::{
     building::Building,
     mind::{Configured, Known, Mind, policies},
+    spending::{Spending, Spent},
     watch::Watch,
 };
 use crate::ledger::{LedgerError, Store};
@@ -73,6 +75,10 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
         // Baselines that cannot be read are learned anew; until then there are no signs.
         signs.extend(Signals::decode(&row.data).map(|signals| (row.zone, signals)));
     }
+    let mut spent: HashMap<u32, Spent> = HashMap::new();
+    for row in memory.overuse {
+        spent.extend(Spent::decode(&row.data).map(|spent| (row.zone, spent)));
+    }
     for id in 0..memory.zones.len() as u32 {
         let name = memory.zones.get(&id).cloned().unwrap_or_default();
         let (guideline, plan) = guidelines.remove(&id).unwrap_or((u64::MAX, String::new()));
@@ -81,13 +87,21 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
         let region = regions.remove(&name).unwrap_or_else(|| Abuse::new(name.clone()));
         let watch = Watch::new(signs.remove(&id).unwrap_or_default(), region);
         mind.put_back(Known {
-            is: Configured { name: name.into(), plan: plan.into(), guideline, terms: Terms::default() },
+            is: Configured {
+                name: name.into(),
+                plan: plan.into(),
+                guideline,
+                bounds: Bounds::default(),
+                terms: Terms::default(),
+            },
             guideline,
             configured: false,
             detector,
             surge,
             dialogue,
             watch,
+            // What its plan bounds, the configuration has to say.
+            spending: spent.remove(&id).map(|spent| Box::new(Spending::of(spent))),
             last: None,
         });
     }

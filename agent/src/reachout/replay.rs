@@ -29,6 +29,7 @@ pub fn decisions(store: &Store, mind: &Mind, zone: &str) -> Result<Vec<Draft>, L
         surge: Surge::default(),
         dialogue: Zone::new(zone),
         watch: Watch::new(Signals::default(), Abuse::new(zone)),
+        spending: None,
         last: None,
     };
     let mut drafts = Vec::new();

@@ -9,15 +9,20 @@ use time::{Duration, OffsetDateTime, macros::datetime};
 use weir_reachout::{
     detector::Detector,
     policy::Policy,
+    signal::{PrefixCount, Share},
     slot::{Judgement, SlotIndex},
     zone::Terms,
 };
 
 use super::{
-    mind::{Configured, Known, detector_row},
+    mind::{Configured, Known, Mind, detector_row},
     past,
+    watch::{Eyes, Totals},
 };
-use crate::ledger::{Batch, Packed, Store, day_of, pack_day};
+use crate::{
+    ledger::{Batch, Packed, Store, day_of, pack_day},
+    sights::Sight,
+};
 
 const ZONES: u32 = 100_000;
 const DAYS: u32 = 30;
@@ -50,6 +55,7 @@ fn configured() -> Vec<Configured> {
         name: Arc::from(format!("zone-{n}.example")),
         plan: "free".into(),
         guideline: 1000,
+        bounds: weir_config::Bounds::default(),
         terms: Terms::default(),
     };
     (0..ZONES).map(zone).collect()
@@ -118,6 +124,8 @@ fn a_hundred_thousand_zones_with_thirty_days_behind_them() {
     let slot = cpu() - before;
     let row: usize = turn.batch.slot.iter().flat_map(|(_, chunks)| chunks).map(Vec::len).sum();
 
+    let rounds = rounds_of_a_slot(&mut mind);
+
     drop((store, mind));
     let before = cpu();
     let store = Store::open(&path, |_| Ok(())).unwrap();
@@ -126,8 +134,52 @@ fn a_hundred_thousand_zones_with_thirty_days_behind_them() {
     assert_eq!(mind.zones.len(), ZONES as usize);
     println!(
         "100,000 zones, 30 days: {} MiB on the disk, {row} bytes a slot of today; a look {look:?}, a slot {slot:?} of CPU \
-         ({judged:?} to judge it), a start {start:?}",
+         ({judged:?} to judge it), signs of abuse in a slot {rounds:?}, a start {start:?}",
         bytes >> 20
     );
     assert!(bytes < 1 << 30, "{bytes}");
+}
+
+/// Every zone with a thousand sockets that were looked at lately; one in a thousand is attacked.
+struct Busy(Sight, Sight);
+
+impl Eyes for Busy {
+    fn live(&self, slot: u32) -> u64 {
+        if slot.is_multiple_of(1000) { 30_000 } else { 1000 }
+    }
+
+    fn totals(&self, _: u32) -> Totals {
+        Totals::default()
+    }
+
+    fn memory(&self, _: u32) -> Option<u64> {
+        None
+    }
+
+    fn all_memory(&self) -> u64 {
+        0
+    }
+
+    fn sight(&self, slot: u32) -> Option<&Sight> {
+        Some(if slot.is_multiple_of(1000) { &self.1 } else { &self.0 })
+    }
+}
+
+/// CPU of the thirty rounds in which signs of abuse are looked for in a slot.
+fn rounds_of_a_slot(mind: &mut Mind) -> Real {
+    let prefix = |n: u32| PrefixCount { prefix: format!("198.51.{n}.0/24"), live: 10 };
+    let quiet = Sight {
+        prefixes: (0..8).map(prefix).collect(),
+        sourced: 1000,
+        silent: Share::new(100, 1000),
+        requestless: Share::new(10, 1000),
+        ..Sight::default()
+    };
+    let attacked = Sight { silent: Share::new(29_000, 30_000), ..quiet.clone() };
+    let (eyes, watched) = (Busy(quiet, attacked), (0..ZONES).map(|id| (id, id)).collect::<Vec<_>>());
+    let before = cpu();
+    for round in 1..=30 {
+        mind.watch(NOW + Duration::minutes(5) + Duration::seconds(round * 10), false, &eyes, &watched);
+    }
+    cpu() - before
 }

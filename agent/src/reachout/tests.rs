@@ -60,6 +60,7 @@ impl Bench {
             name: ZONE.into(),
             plan: "free".into(),
             guideline: self.guideline,
+            bounds: weir_config::Bounds::default(),
             terms: Terms { automatic_notices: true },
         };
         let turn = self.mind.configure(self.now, Policy::default(), vec!["webhook".to_owned()], [zone]);

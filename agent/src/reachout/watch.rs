@@ -41,6 +41,9 @@ pub trait Eyes {
     /// Live kernel sockets.
     fn live(&self, slot: u32) -> u64;
     fn totals(&self, slot: u32) -> Totals;
+    /// Kernel memory of the zone's sockets, and of all; none if nobody has looked lately.
+    fn memory(&self, slot: u32) -> Option<u64>;
+    fn all_memory(&self) -> u64;
     /// None if nobody has looked lately.
     fn sight(&self, slot: u32) -> Option<&Sight>;
 }
@@ -56,6 +59,8 @@ pub struct Totals {
     pub lived_squares: u64,
     /// Upgrades that were refused at the zone's abuse cap.
     pub capped: u64,
+    /// Both ways.
+    pub bytes: u64,
 }
 
 impl Totals {
@@ -67,11 +72,12 @@ impl Totals {
             lived_sum: usage.lived_sum,
             lived_squares: usage.lived_squares,
             capped: usage.refused[Refusal::AbuseCap.counter()],
+            bytes: usage.rx_bytes.wrapping_add(usage.tx_bytes),
         }
     }
 
     /// None if the counts are another's, or were begun anew.
-    fn since(&self, before: &Self) -> Option<Self> {
+    pub fn since(&self, before: &Self) -> Option<Self> {
         Some(Self {
             admitted: self.admitted.checked_sub(before.admitted)?,
             released: self.released.checked_sub(before.released)?,
@@ -80,6 +86,7 @@ impl Totals {
             // It may pass over the end of its word.
             lived_squares: self.lived_squares.wrapping_sub(before.lived_squares),
             capped: self.capped.checked_sub(before.capped)?,
+            bytes: self.bytes.checked_sub(before.bytes)?,
         })
     }
 
@@ -184,6 +191,7 @@ impl Mind {
     ) -> (Turn, bool) {
         let (mut turn, mut restless) = (Turn::default(), false);
         self.round = self.round.wrapping_add(1);
+        self.spend(now, eyes, watched, &mut turn);
         let params = self.policy.params().abuse.clone();
         for (slot, id) in watched {
             let Some(known) = self.zones.get_mut(*id as usize) else { continue };

@@ -44,6 +44,14 @@ impl Eyes for Seen {
         self.totals
     }
 
+    fn memory(&self, _: u32) -> Option<u64> {
+        None
+    }
+
+    fn all_memory(&self) -> u64 {
+        0
+    }
+
     fn sight(&self, _: u32) -> Option<&Sight> {
         self.sight.as_ref()
     }
@@ -113,6 +121,7 @@ impl Bench {
             name: ZONE.into(),
             plan: "free".into(),
             guideline: 1000,
+            bounds: weir_config::Bounds::default(),
             terms: Terms { automatic_notices: true },
         };
         self.mind.restarted(self.now);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    model::{Notify, Plan, PlanName},
+    model::{Bounds, Notify, Plan, PlanName},
     raw::{PLAN, Section, Value},
 };
 
@@ -37,7 +37,18 @@ fn plan(name: &str, section: &Section<'_>) -> Plan {
         abuse_cap: abuse_cap.unwrap_or(default_cap),
         socket_cap: section.get("socket_cap").and_then(|value| value.number(1..=MOST, default_cap)),
         source_cap: source_cap(section),
+        bounds: bounds(section),
         notify: section.get("notify").and_then(|value| value.choice(&NOTIFY)).unwrap_or_default(),
+    }
+}
+
+/// What the plan is made for beside WebSockets.
+fn bounds(section: &Section<'_>) -> Bounds {
+    let bound = |key, example| section.get(key).and_then(|value| value.number(1..=MOST, example));
+    Bounds {
+        socket_memory_bytes: bound("socket_memory_bytes", 64 << 20),
+        bytes_per_second: bound("bytes_per_second", 1_000_000),
+        upgrades_per_second: bound("upgrades_per_second", 50),
     }
 }
 

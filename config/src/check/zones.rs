@@ -7,7 +7,7 @@ use std::{
 
 use super::{firewall, notices, origins, plans::Plans, timeouts, tls};
 use crate::{
-    model::{HostFirewall, HostPattern, Notify, Plan, PlanName, Timeouts, Zone, ZoneName},
+    model::{Bounds, HostFirewall, HostPattern, Notify, Plan, PlanName, Timeouts, Zone, ZoneName},
     nearest::nearest,
     raw::{Section, TIMEOUTS, Value, ZONE, ZONE_FIREWALL},
     source::Place,
@@ -194,6 +194,7 @@ fn no_plan() -> Arc<Plan> {
         abuse_cap: 1,
         socket_cap: None,
         source_cap: None,
+        bounds: Bounds::default(),
         notify: Notify::Manual,
     })
 }
