@@ -209,6 +209,22 @@ impl<'a> Deciding<'a> {
         Ok(())
     }
 
+    /// Whoever reads the mailbox that bounces come to says so; the case may be closed by then.
+    fn bounced(&mut self, number: Option<u8>) -> Result<(), Refused> {
+        let notices = self.step.next.case().ok_or(Refused::NoCase)?.notices();
+        let named = match number {
+            Some(number) => notices.iter().find(|notice| notice.key().number == number),
+            None => notices.iter().rev().find(|notice| notice.contact().is_some()).or(notices.last()),
+        };
+        let notice =
+            named.ok_or(number.map_or(Refused::NotDelivered, |number| Refused::NoNotice { number }))?;
+        notice.contact().ok_or(Refused::NotDelivered)?;
+        let notice = notice.key().clone();
+        self.record(self.now, Fact::NoticeFailed { notice: notice.clone(), failure: Failure::Bounced })?;
+        self.tell_operators(About::NoticeFailed { notice });
+        Ok(())
+    }
+
     /// Reports may come twice, and on cases long gone.
     fn is_news(&self, key: &NoticeKey, open: impl Fn(&Notice) -> bool) -> bool {
         let notices = self.step.next.case().map(Case::notices).unwrap_or_default();
@@ -254,6 +270,7 @@ impl<'a> Deciding<'a> {
                 let case = case()?;
                 self.record(now, Fact::Noted { case })
             }
+            Act::Bounce { number } => self.bounced(number),
             Act::Exempt { until } => self.exempt(until),
             Act::EndExemption => self.record(now, Fact::ExemptionEnded),
             Act::Resolve { how } => self.close(

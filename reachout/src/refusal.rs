@@ -42,6 +42,10 @@ pub enum Refused {
     NoticeNumber { number: u8 },
     #[error("the case has no notice number {number}")]
     NoNotice { number: u8 },
+    #[error(
+        "only a notice that was delivered can come back, and this one was not, or is known to have come back"
+    )]
+    NotDelivered,
     #[error("the verdict has expired, or does not cover this")]
     NotCovered,
     #[error("there is no verdict on this zone")]

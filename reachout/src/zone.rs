@@ -101,6 +101,10 @@ pub enum Act {
         answer: Answer,
     },
     Note,
+    /// A delivered notice came back: the last one that was delivered, unless its number is named.
+    Bounce {
+        number: Option<u8>,
+    },
     Exempt {
         until: OffsetDateTime,
     },

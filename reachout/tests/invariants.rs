@@ -18,7 +18,9 @@ use weir_reachout::{
     fact::{Answer, Fact},
     ledger::{self, Broken, Entry, Head},
     limit::{Effect, Ground, Lease},
+    params::PolicyParams,
     policy::Policy,
+    slot::{Judgement, Slot, SlotIndex},
     zone::{Act, Input, Resolution, Terms, Zone},
 };
 
@@ -31,7 +33,25 @@ enum Happens {
     Failed(usize),
     Answered,
     Guideline(u64, u64),
+    /// One of [`policies`] judges from now on.
+    Policy(usize),
     Tick,
+}
+
+/// Policies that an operator may have had, one after the other.
+fn policies() -> Vec<Policy> {
+    let changes: [fn(&mut PolicyParams); 4] = [
+        |_| {},
+        |params| (params.contact.grace_days, params.contact.per_case) = (5, 2),
+        |params| (params.contact.zone_gap_hours, params.contact.case_gap_days) = (24, 2),
+        |params| params.contact.grace_days = 25,
+    ];
+    let changed = |change: fn(&mut PolicyParams)| {
+        let mut params = PolicyParams::default();
+        change(&mut params);
+        Policy::new(params).expect("valid")
+    };
+    changes.map(changed).into()
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -47,6 +67,8 @@ fn happens() -> impl Strategy<Value = Happens> {
         |_| Act::Contact,
         |_| Act::Reply { answer: Answer::Talk },
         |_| Act::Note,
+        |_| Act::Bounce { number: None },
+        |_| Act::Bounce { number: Some(1) },
         |now| Act::Exempt { until: now + Duration::days(3) },
         |_| Act::EndExemption,
         |_| Act::Resolve { how: Resolution::FalseAlarm },
@@ -63,6 +85,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => (0usize..4).prop_map(Happens::Failed),
         1 => Just(Happens::Answered),
         1 => (500u64..1500, 500u64..1500).prop_map(|(was, is)| Happens::Guideline(was, is)),
+        1 => (0usize..4).prop_map(Happens::Policy),
         6 => Just(Happens::Tick),
     ]
 }
@@ -91,7 +114,8 @@ fn input(shell: &Shell, now: OffsetDateTime, happens: &Happens) -> Option<Input>
         Happens::Failed(n) => Input::NotDelivered { notice: row(n)?, failure: Failure::Bounced },
         Happens::Answered => Input::Answered { case: case?, answer: Answer::Talk },
         Happens::Guideline(was, is) => Input::Guideline { was: *was, is: *is },
-        Happens::Tick => Input::Tick,
+        // Whoever judges by another one says so; by itself it brings nothing about.
+        Happens::Policy(_) | Happens::Tick => Input::Tick,
     })
 }
 
@@ -143,23 +167,32 @@ fn check_lease(shell: &Shell, now: OffsetDateTime, lease: &Lease) -> Result<(), 
 
 /// Invariants 5, 9, 10 and 12.
 fn check_ledger(store: &Store) -> Result<(), TestCaseError> {
-    let (mut open, mut queued): (Option<CaseId>, Vec<(OffsetDateTime, NoticeKey)>) = (None, Vec::new());
+    let policies = policies();
+    let (mut open, mut queued): (Option<CaseId>, Vec<(OffsetDateTime, NoticeKey, &Policy)>) =
+        (None, Vec::new());
     for entry in &store.entries {
         match entry.fact().expect("readable") {
             Fact::CaseOpened { case, .. } => prop_assert_eq!(open.replace(case), None, "a second open case"),
             Fact::CaseClosed { case, .. } => prop_assert_eq!(open.take(), Some(case)),
-            Fact::NoticeQueued { notice } => queued.push((entry.at, notice)),
+            Fact::NoticeQueued { notice } => {
+                let policy = policies.iter().find(|policy| *policy.version() == entry.policy);
+                queued.push((entry.at, notice, policy.expect("a policy")));
+            }
             _ => {}
         }
     }
+    // The spacing is that of the policy that the later one was queued under.
     for pair in queued.windows(2) {
-        prop_assert!(pair[1].0 - pair[0].0 >= Duration::hours(72), "{:?}", pair);
+        let contact = &pair[1].2.params().contact;
+        let zone_gap = Duration::hours(contact.zone_gap_hours.into());
+        prop_assert!(pair[1].0 - pair[0].0 >= zone_gap, "{:?}", pair);
         if pair[0].1.case == pair[1].1.case {
-            prop_assert!(pair[1].0 - pair[0].0 >= Duration::days(7), "{:?}", pair);
+            prop_assert!(pair[1].0 - pair[0].0 >= Duration::days(contact.case_gap_days.into()), "{:?}", pair);
         }
     }
-    for (_, key) in &queued {
-        prop_assert!(queued.iter().filter(|(_, other)| other.case == key.case).count() <= 3);
+    for (place, (_, key, policy)) in queued.iter().enumerate() {
+        let until_then = queued[..=place].iter().filter(|(_, other, _)| other.case == key.case).count();
+        prop_assert!(until_then <= policy.params().contact.per_case.into());
     }
     let mut mails: Vec<_> = store.mails.clone();
     mails.sort();
@@ -181,6 +214,9 @@ proptest! {
         let mut now = day(0, "00:00");
         for (minutes, happens) in &story {
             now += Duration::minutes(*minutes);
+            if let Happens::Policy(n) = happens {
+                shell.policy = policies()[*n].clone();
+            }
             let Some(input) = input(&shell, now, happens) else { continue };
             let before = shell.zone.clone();
             match shell.input(now, input) {
@@ -200,7 +236,9 @@ proptest! {
             }
         }
         check_ledger(&shell.store)?;
-        prop_assert_eq!(shell.store.zone(&shell.policy), shell.zone);
+        let policies = policies();
+        let known = |version: &_| policies.iter().find(|policy| policy.version() == version);
+        prop_assert_eq!(Zone::replay(ZONE, &shell.store.entries, known).expect("it can have happened"), shell.zone);
     }
 
     #[test]
@@ -238,6 +276,28 @@ proptest! {
         check_ledger(&store)?;
         prop_assert_eq!(&store.entries, &alone.store.entries);
         prop_assert_eq!(store.mails.len(), alone.store.mails.len());
+    }
+
+    #[test]
+    fn hosts_that_are_missing_hide_nothing_that_the_others_prove(
+        hosts in prop::collection::vec((0u32..900, any::<bool>()), 1..6),
+        guideline in 1u64..1500,
+    ) {
+        let policy = Policy::default();
+        let judged = |there: &dyn Fn(bool) -> bool| {
+            let counts = hosts.iter().filter(|(_, is)| there(*is)).map(|(count, _)| f64::from(*count));
+            let complete = hosts.iter().filter(|(_, is)| there(*is)).count() as f64 / hosts.len() as f64;
+            let value = counts.sum();
+            Slot { index: SlotIndex::EPOCH, value, max: value, complete }.judge(&policy, guideline)
+        };
+        let (some, all) = (judged(&|is| is), judged(&|_| true));
+        prop_assert!(all.is_known());
+        if hosts.iter().all(|(_, is)| *is) {
+            prop_assert_eq!(some, all);
+        } else {
+            // What is missing adds nothing, so it may hide an over slot, and never makes one or denies one.
+            prop_assert!(some == Judgement::Unknown || (some, all) == (Judgement::Over, Judgement::Over));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the policy writes in one transaction: entries, outbox rows, slots and the detectors that saw them. All of it, or nothing.
 
 use rusqlite::{Transaction, params};
+use time::OffsetDateTime;
 use weir_reachout::{
     ledger::{Draft, Entry, Head},
     outbox::NewMessage,
@@ -19,10 +20,14 @@ use super::{
 pub struct Batch {
     /// The policy that `drafts` were made under: its version and its parameters as JSON.
     pub policy: Option<(String, String)>,
+    /// From this slot on it judges.
+    pub adopted: Option<SlotIndex>,
     pub drafts: Vec<Draft>,
     pub messages: Vec<NewMessage>,
     /// Rows whose ends `drafts` tell.
     pub heard: Vec<Unheard>,
+    /// Keys of delivered notices that came back, as a person says in `drafts`, and his words.
+    pub returned: Vec<Returned>,
     /// Cases as they are after `drafts`.
     pub cases: Vec<CaseRow>,
     /// Names by number of zones that are new here.
@@ -38,6 +43,14 @@ pub struct Batch {
     pub overuse: Vec<SignsRow>,
     /// The slot under way.
     pub building: Option<Vec<u8>>,
+}
+
+/// A notice that came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    pub key: String,
+    pub why: String,
+    pub at: OffsetDateTime,
 }
 
 /// What the events say of a case.
@@ -120,6 +133,10 @@ impl Store {
 fn write(transaction: &Transaction<'_>, batch: &Batch, entries: &[Entry]) -> rusqlite::Result<()> {
     if let Some((version, params)) = &batch.policy {
         policy(transaction, version, params)?;
+        if let Some(slot) = batch.adopted {
+            let sql = "INSERT INTO adopted (slot, version) VALUES (?1, ?2)";
+            transaction.prepare_cached(sql)?.execute(params![slot.number(), version])?;
+        }
     }
     for entry in entries {
         row::insert(transaction, entry)?;
@@ -129,6 +146,9 @@ fn write(transaction: &Transaction<'_>, batch: &Batch, entries: &[Entry]) -> rus
     }
     for heard in &batch.heard {
         outbox::hear(transaction, heard)?;
+    }
+    for returned in &batch.returned {
+        outbox::take_back(transaction, returned)?;
     }
     for case in &batch.cases {
         self::case(transaction, case)?;

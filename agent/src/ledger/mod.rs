@@ -38,7 +38,7 @@ use weir_reachout::{
     ledger::{Draft, Entry},
 };
 
-pub use batch::{Batch, CaseRow, DetectorRow, GuidelineRow, SignsRow};
+pub use batch::{Batch, CaseRow, DetectorRow, GuidelineRow, Returned, SignsRow};
 pub use error::LedgerError;
 pub use offline::Reader;
 pub use open_cases::OpenCase;

@@ -12,6 +12,7 @@ use weir_reachout::{
 
 use super::{
     LedgerError,
+    batch::Returned,
     store::{Store, failed},
 };
 
@@ -129,6 +130,14 @@ pub(super) fn insert(transaction: &Transaction<'_>, message: &NewMessage) -> rus
         queued_at,
     ])?;
     Ok(())
+}
+
+/// A delivered notice came back, and its case has heard of it in the same transaction.
+pub(super) fn take_back(transaction: &Transaction<'_>, returned: &Returned) -> rusqlite::Result<()> {
+    let sql = "UPDATE outbox SET state = 'bounced', why = ?2, ended_at = ?3, heard = 1
+               WHERE key = ?1 AND state = 'delivered'";
+    let Returned { key, why, at } = returned;
+    transaction.prepare_cached(sql)?.execute(params![key, why, at.unix_timestamp()]).map(drop)
 }
 
 /// The case has heard of the row's end, if it is still this one.

@@ -5,7 +5,7 @@
 //! streams: runs of judgements, then runs of equal values as differences in Rice codes that follow the size of what came
 //! before. A quiet day is 5 bytes, one that varies by 5 % about 230.
 
-use weir_reachout::slot::Judgement;
+use weir_reachout::slot::{Judgement, Slot, SlotIndex};
 
 /// Slots of a day.
 pub const DAY: usize = 288;
@@ -34,6 +34,12 @@ impl Packed {
 
     pub fn judgement(self) -> Judgement {
         Judgement::ALL[usize::from(self.judgement & 3)]
+    }
+
+    /// The slot as far as it is kept: complete, if it was known.
+    pub fn kept(self, index: SlotIndex) -> Slot {
+        let complete = if self.judgement().is_known() { 1.0 } else { 0.0 };
+        Slot { index, value: value(self.value), max: value(self.max), complete }
     }
 }
 

@@ -137,7 +137,16 @@ CREATE TABLE overuse (
 ) STRICT;
 ";
 
-pub const MIGRATIONS: [&str; 3] = [V1, V2, V3];
+/// A zone's entries are looked for with every letter, page and answer. `adopted`: from which slot on which policy judges.
+const V4: &str = "
+CREATE INDEX events_of_zone ON events (zone, seq);
+CREATE TABLE adopted (
+    slot    INTEGER NOT NULL,
+    version TEXT NOT NULL REFERENCES policies (version)
+) STRICT;
+";
+
+pub const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

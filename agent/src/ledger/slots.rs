@@ -31,7 +31,7 @@ pub fn day_of(slot: SlotIndex) -> u32 {
 pub struct Memory {
     /// By number.
     pub zones: HashMap<u32, String>,
-    /// The last one of each zone.
+    /// By zone, and in order.
     pub guidelines: Vec<GuidelineRow>,
     pub detectors: Vec<DetectorRow>,
     pub signs: Vec<SignsRow>,
@@ -39,6 +39,8 @@ pub struct Memory {
     pub building: Option<Vec<u8>>,
     /// The newest slot that is written.
     pub newest: Option<SlotIndex>,
+    /// The policies that judged, by their versions and first slots, in order.
+    pub adopted: Vec<(SlotIndex, String)>,
 }
 
 pub(super) fn write(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<()> {
@@ -92,7 +94,7 @@ impl Store {
             let mut statement = connection.prepare("SELECT id, name FROM zones")?;
             memory.zones =
                 statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-            let sql = "SELECT zone, max(slot), guideline, plan FROM guidelines GROUP BY zone";
+            let sql = "SELECT zone, slot, guideline, plan FROM guidelines ORDER BY zone, slot";
             memory.guidelines =
                 connection.prepare(sql)?.query_map([], guideline)?.collect::<Result<_, _>>()?;
             let detector = |row: &rusqlite::Row<'_>| {
@@ -117,6 +119,12 @@ impl Store {
             let newest: Option<u32> =
                 connection.query_row("SELECT max(slot) FROM slots_recent", [], |row| row.get(0))?;
             memory.newest = newest.map(SlotIndex::of_number);
+            let adopted =
+                |row: &rusqlite::Row<'_>| Ok((SlotIndex::of_number(row.get(0)?), row.get::<_, String>(1)?));
+            memory.adopted = connection
+                .prepare("SELECT slot, version FROM adopted ORDER BY rowid")?
+                .query_map([], adopted)?
+                .collect::<Result<_, _>>()?;
             Ok(memory)
         };
         read().map_err(failed("read", self.path()))

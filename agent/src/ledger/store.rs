@@ -103,6 +103,13 @@ impl Store {
         Ok(Self { path: path.to_owned(), connection, head, writes: 0, files, _lock: lock })
     }
 
+    /// For tests that write for days: what is written is not waited for.
+    #[cfg(test)]
+    pub fn unsynced(self) -> Self {
+        self.connection.execute_batch("PRAGMA synchronous = OFF").expect("a pragma");
+        self
+    }
+
     /// Writes an entry at the end of the chain, with the parameters of its policy; it is on the disk when this returns.
     pub fn append(&mut self, draft: Draft, params: &str) -> Result<Entry, LedgerError> {
         let mut head = self.head;

@@ -13,7 +13,11 @@ use weir_reachout::{
     policy::Policy,
 };
 
-use super::{LedgerError, Reader, store::Store};
+use super::{
+    LedgerError, Reader,
+    schema::{APPLICATION_ID, MIGRATIONS},
+    store::Store,
+};
 
 const UNGUARDED: &str =
     "DROP TRIGGER IF EXISTS events_are_chained; DROP TRIGGER IF EXISTS events_are_not_changed;
@@ -228,6 +232,20 @@ fn a_newer_ledger_is_not_touched() {
     bench.edit("PRAGMA user_version = 99");
     assert!(matches!(bench.open(), Err(LedgerError::Newer { found: 99, .. })));
     assert!(matches!(bench.verify(None), Err(LedgerError::Newer { found: 99, .. })));
+}
+
+#[test]
+fn an_older_ledger_is_brought_to_the_newest_version_by_an_agent_and_by_nobody_else() {
+    for version in 1..MIGRATIONS.len() {
+        let bench = Bench::new();
+        fs::create_dir_all(bench.path.parent().unwrap()).unwrap();
+        let (id, tables) = (APPLICATION_ID, MIGRATIONS[..version].join("\n"));
+        let sql = format!("{tables} PRAGMA application_id = {id}; PRAGMA user_version = {version};");
+        Connection::open(&bench.path).unwrap().execute_batch(&sql).unwrap();
+        assert!(matches!(bench.verify(None), Err(LedgerError::Older { found, .. }) if found == version));
+        bench.open().unwrap().append(draft("z", cap(1)), "{}").unwrap();
+        assert_eq!(bench.verify(None).unwrap().seq, 1);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use weir_notices::{
     plot::{Level, Plot, PlotSlot, Totals},
 };
 use weir_reachout::{
-    case::{Case, CaseState, Closing},
+    case::{Case, CaseId, CaseState, Closing},
     contact::NoticeKind,
     decision::Rule,
     fact::Fact,
@@ -56,6 +56,8 @@ pub struct Dossier {
     pub plot: Plot,
     /// The 95th percentile of what its plan bounds beside WebSockets.
     used: Resources,
+    /// Cases on which a limit was in force.
+    limited: Vec<CaseId>,
 }
 
 /// Why there is none.
@@ -116,7 +118,11 @@ impl Dossier {
         };
         let spent = store.spent(name)?.and_then(|data| Spent::decode(&data));
         let used = spent.map(|spent| spent.p95()).unwrap_or_default();
-        Ok(Self { zone, plot, used })
+        let limited = entries.iter().filter_map(|entry| match entry.fact() {
+            Ok(Fact::LimitBegan { case, .. }) => Some(case),
+            _ => None,
+        });
+        Ok(Self { zone, plot, used, limited: limited.collect() })
     }
 
     /// The zone's case of this number, if it is its last one.
@@ -153,6 +159,7 @@ impl Dossier {
             offer: self.offer(case.rule(), plans, policy),
             links,
             limit,
+            was_limited: self.limited.contains(case.id()),
             exempt_until: self.zone.exempt_until(),
             new_plan: matches!(case.state(), CaseState::Closed { closing: Closing::Upgraded }),
         };

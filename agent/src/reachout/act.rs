@@ -59,7 +59,7 @@ fn remedy(refused: &Refused) -> &'static str {
         Refused::CaseOpen { .. } => " (invariant 5)",
         Refused::NeedsPerson => " (invariant 1)",
         Refused::NoCase => ": see `weir cases`",
-        Refused::State { .. } => ": see `weir case show`",
+        Refused::State { .. } | Refused::NotDelivered | Refused::NoNotice { .. } => ": see `weir case show`",
         Refused::NoVerdict => ": see `weir verdicts`",
         _ => "",
     }
@@ -173,6 +173,7 @@ fn read(act: CaseAct) -> Result<Asked, CaseError> {
         CaseAct::Contact => Act::Contact,
         CaseAct::Reply { answer } => Act::Reply { answer },
         CaseAct::Note => Act::Note,
+        CaseAct::Bounce { number } => Act::Bounce { number },
         CaseAct::Exempt { until } => Act::Exempt { until },
         CaseAct::EndExemption => Act::EndExemption,
         CaseAct::Resolve { how } => Act::Resolve {

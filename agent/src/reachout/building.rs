@@ -43,6 +43,11 @@ impl Building {
         Self { index: SlotIndex::EPOCH, last: None, accounts: Vec::new() }
     }
 
+    /// The slot under way.
+    pub fn index(&self) -> SlotIndex {
+        self.index
+    }
+
     /// When was last looked.
     pub fn last(&self) -> Option<OffsetDateTime> {
         self.last

@@ -16,10 +16,10 @@ use weir_reachout::{
     actor::{Person, Reason},
     case::{Case, CaseId, CaseState},
     command::{About, Command},
-    contact::NoticeKey,
+    contact::{Failure, NoticeKey},
     decision::{Decision, Event},
     detector::{Detector, Usage},
-    fact::Answer,
+    fact::{Answer, Fact},
     limit::Lease,
     outbox::Subject,
     policy::{Policy, PolicyVersion},
@@ -36,7 +36,7 @@ use super::{
     spending::{Fleet, Spending},
     watch::Watch,
 };
-use crate::ledger::{Batch, CHUNK, CaseRow, DetectorRow, GuidelineRow, Packed, Unheard, pack_row};
+use crate::ledger::{Batch, CHUNK, CaseRow, DetectorRow, GuidelineRow, Packed, Returned, Unheard, pack_row};
 
 /// Every zone's detector is written once in so many slots, and when something but a slot has changed it.
 pub const SPREAD: u32 = 12;
@@ -99,6 +99,8 @@ pub struct Turn {
 /// All zones.
 pub struct Mind {
     pub(super) policy: Policy,
+    /// The ledger knows that this policy judges.
+    adopted: bool,
     pub zones: Vec<Known>,
     ids: HashMap<Arc<str>, u32>,
     pub building: Building,
@@ -122,9 +124,11 @@ impl Turn {
 }
 
 impl Mind {
-    pub fn new(policy: Policy, building: Building) -> Self {
+    /// `adopted`: the ledger says that this policy judged last.
+    pub fn new(policy: Policy, adopted: bool, building: Building) -> Self {
         Self {
             policy,
+            adopted,
             zones: Vec::new(),
             ids: HashMap::new(),
             building,
@@ -174,11 +178,16 @@ impl Mind {
         let mut turn = Turn::default();
         self.ways = ways;
         if policy != self.policy {
+            self.adopted = false;
             self.policy = policy;
             for (id, known) in (0..).zip(&mut self.zones) {
                 known.detector.adopt(&self.policy);
                 turn.batch.detectors.extend(detector_row(id, known));
             }
+        }
+        if !std::mem::replace(&mut self.adopted, true) {
+            turn.batch.policy = Some(stored(&self.policy));
+            turn.batch.adopted = Some(SlotIndex::containing(now));
         }
         self.zones.iter_mut().for_each(|known| known.configured = false);
         for zone in zones {
@@ -246,15 +255,18 @@ impl Mind {
             let Some(known) = self.zones.get_mut(id as usize) else { continue };
             let judgement =
                 if is_covered { Judgement::Unknown } else { slot.judge(&self.policy, known.guideline) };
-            rows[id as usize] = Packed::new(judgement, slot.value, slot.max);
-            let surging = !is_covered && known.surge.observe(&self.policy, &slot, known.guideline);
+            let packed = Packed::new(judgement, slot.value, slot.max);
+            rows[id as usize] = packed;
+            // What is recorded of a surge rests on what is kept of the slot, so that a replay says the same.
+            let kept = packed.kept(slot.index);
+            let surging = !is_covered && known.surge.observe(&self.policy, &kept, known.guideline);
             known.last = Some(slot);
             let decisions = known.detector.observe(&self.policy, slot.index, judgement);
             if !decisions.is_empty() {
                 self.decided(id, now, decisions, turn);
             }
             if surging {
-                let evidence = say::usage(&self.zones[id as usize], &self.policy).to_string();
+                let evidence = say::surge(&self.zones[id as usize], &self.policy, &kept).to_string();
                 let _refused = self.input(id, slot.index.end(), Input::Surging { evidence }, turn);
             }
         }
@@ -271,7 +283,13 @@ impl Mind {
     }
 
     /// The detector's words, and those that come of what follows from them.
-    fn decided(&mut self, id: u32, now: OffsetDateTime, decisions: Vec<Decision>, turn: &mut Turn) {
+    pub(super) fn decided(
+        &mut self,
+        id: u32,
+        now: OffsetDateTime,
+        decisions: Vec<Decision>,
+        turn: &mut Turn,
+    ) {
         for decision in decisions {
             *self.decisions_total.entry(decision.event).or_default() += 1;
             let known = &self.zones[id as usize];
@@ -294,6 +312,13 @@ impl Mind {
     ) -> Result<Turn, Refused> {
         let mut turn = Turn::default();
         self.input(id, now, Input::Act { by, reason, act }, &mut turn)?;
+        let returned = turn.batch.drafts.iter().filter_map(|draft| match &draft.fact {
+            Fact::NoticeFailed { notice, failure: Failure::Bounced } => {
+                Some(Returned { key: notice.to_string(), why: draft.reason.to_string(), at: draft.at })
+            }
+            _ => None,
+        });
+        turn.batch.returned = returned.collect();
         Ok(turn)
     }
 

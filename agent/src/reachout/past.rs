@@ -12,6 +12,7 @@ use weir_reachout::{
     fact::Fact,
     policy::Policy,
     signal::Signals,
+    slot::SlotIndex,
     surge::Surge,
     zone::{ReplayError, Terms, Zone},
 };
@@ -22,7 +23,7 @@ use super::{
     spending::{Spending, Spent},
     watch::Watch,
 };
-use crate::ledger::{LedgerError, Store};
+use crate::ledger::{GuidelineRow, LedgerError, Store};
 
 /// Why what was decided is not known. Nothing is decided until it is.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +60,20 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
     }
     let memory = store.memory()?;
     let building = memory.building.as_deref().and_then(Building::decode).unwrap_or_else(Building::new);
-    let mut mind = Mind::new(policy, building);
-    let mut guidelines: HashMap<u32, (u64, String)> =
-        memory.guidelines.into_iter().map(|row| (row.zone, (row.guideline, row.plan))).collect();
+    // What was judged since a detector was written was judged by this one; the configuration's follows it.
+    let last = memory
+        .adopted
+        .last()
+        .and_then(|(_, version)| known.values().find(|policy| policy.version().as_str() == version).cloned());
+    let mut mind = Mind::new(last.clone().unwrap_or(policy), last.is_some(), building);
+    // The last one of each zone, and the one before it, which the slot under way may still be judged by.
+    let mut guidelines: HashMap<u32, (GuidelineRow, Option<(SlotIndex, u64)>)> = HashMap::new();
+    for row in memory.guidelines {
+        let before = guidelines.get(&row.zone).map(|(last, _)| (row.slot, last.guideline));
+        guidelines.insert(row.zone, (row, before));
+    }
+    let running = mind.building.index();
+    let mut changes: HashMap<u32, (SlotIndex, u64)> = HashMap::new();
     let mut detectors: HashMap<u32, (Detector, Surge)> = HashMap::new();
     for row in memory.detectors {
         // One that cannot be read begins anew: its zone is judged by less, never by something else.
@@ -81,7 +93,12 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
     }
     for id in 0..memory.zones.len() as u32 {
         let name = memory.zones.get(&id).cloned().unwrap_or_default();
-        let (guideline, plan) = guidelines.remove(&id).unwrap_or((u64::MAX, String::new()));
+        let (is, plan, before) = match guidelines.remove(&id) {
+            Some((row, before)) => (row.guideline, row.plan, before),
+            None => (u64::MAX, String::new(), None),
+        };
+        changes.extend(before.map(|before| (id, before)));
+        let guideline = before.filter(|(from, _)| running < *from).map_or(is, |(_, was)| was);
         let (detector, surge) = detectors.remove(&id).unwrap_or_default();
         let dialogue = dialogues.remove(&name).unwrap_or_else(|| Zone::new(name.clone()));
         let region = regions.remove(&name).unwrap_or_else(|| Abuse::new(name.clone()));
@@ -90,7 +107,7 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
             is: Configured {
                 name: name.into(),
                 plan: plan.into(),
-                guideline,
+                guideline: is,
                 bounds: Bounds::default(),
                 terms: Terms::default(),
             },
@@ -105,11 +122,16 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
             last: None,
         });
     }
-    catch_up(store, &mut mind)?;
+    catch_up(store, &mut mind, &changes)?;
     Ok(mind)
 }
 
-fn catch_up(store: &Store, mind: &mut Mind) -> Result<(), LedgerError> {
+/// `changes`: from which slot on a zone has the guideline that it has, and which it had before.
+fn catch_up(
+    store: &Store,
+    mind: &mut Mind,
+    changes: &HashMap<u32, (SlotIndex, u64)>,
+) -> Result<(), LedgerError> {
     let policy = mind.policy().clone();
     let oldest = mind.zones.iter().filter_map(|known| known.detector.next()).min();
     // Zones that no detector was written of yet are in the running day's slots from their first on.
@@ -117,7 +139,13 @@ fn catch_up(store: &Store, mind: &mut Mind) -> Result<(), LedgerError> {
     store.recent(from.unwrap_or_default(), |slot, id, packed| {
         let Some(known) = mind.zones.get_mut(id as usize) else { return };
         if known.detector.next().is_none_or(|next| next <= slot) {
+            let before = changes.get(&id).filter(|(from, _)| slot < *from);
+            let guideline = before.map_or(known.is.guideline, |(_, was)| *was);
             known.detector.observe(&policy, slot, packed.judgement());
+            // What a verdict covers is unknown, and so is nothing that is far above.
+            if packed.judgement().is_known() {
+                known.surge.observe(&policy, &packed.kept(slot), guideline);
+            }
         }
     })?;
     Ok(())

@@ -7,6 +7,7 @@ use weir_reachout::{
     decision::Decision,
     outbox::{NewMessage, Recipient, Subject},
     policy::Policy,
+    slot::Slot,
 };
 
 use super::mind::Known;
@@ -32,6 +33,13 @@ pub fn usage(known: &Known, policy: &Policy) -> Value {
         "live": known.last.map(|slot| slot.value),
         "max": known.last.map(|slot| slot.max),
     })
+}
+
+/// What it rests on that operators hear of a surge: usage, with the slot as it is kept.
+pub fn surge(known: &Known, policy: &Policy, kept: &Slot) -> Value {
+    let mut evidence = usage(known, policy);
+    (evidence["live"], evidence["max"]) = (json!(kept.value), json!(kept.max));
+    evidence
 }
 
 /// Usage, case and policy: what a message is written from.

@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime, macros::datetime};
 use weir_reachout::{
-    actor::{Actor, Person, Reason},
+    actor::{Person, Reason},
     contact::Failure,
-    decision::Event,
-    fact::{Answer, Fact},
+    fact::Answer,
     ledger::{Draft, Entry, Head},
     outbox::{Outcome, Recipient, Subject},
     policy::Policy,
     refusal::Refused,
-    zone::{Act, Terms},
+    zone::{Act, Resolution, Terms},
 };
 
 use super::{
@@ -40,7 +39,7 @@ impl Bench {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.db");
-        let store = Store::open(&path, |_| Ok(())).unwrap();
+        let store = Store::open(&path, |_| Ok(())).unwrap().unsynced();
         let mind = past::read(&store, Policy::default()).unwrap();
         let mut bench = Self {
             _folder: folder,
@@ -75,22 +74,24 @@ impl Bench {
     /// Dies, and starts again with what was written.
     pub fn restart(&mut self) {
         self.store = None;
-        let store = Store::open(&self.path, |_| Ok(())).unwrap();
+        let store = Store::open(&self.path, |_| Ok(())).unwrap().unsynced();
         self.mind = past::read(&store, Policy::default()).unwrap();
         self.store = Some(store);
         self.configure();
     }
 
     fn keep(&mut self, turn: Turn) {
-        self.store.as_mut().unwrap().commit(&turn.batch).unwrap();
+        if turn.batch != crate::ledger::Batch::default() {
+            self.store.as_mut().unwrap().commit(&turn.batch).unwrap();
+        }
         self.effects.extend(turn.effects);
     }
 
-    /// Looks each 10 s until then, at so many live WebSockets; sends and delivers nothing.
+    /// Looks each 15 s, for which a count holds, until then, at so many live WebSockets; sends and delivers nothing.
     pub fn live(&mut self, until: OffsetDateTime, live: u64) {
         let id = self.mind.id_of(ZONE).unwrap();
         while self.now < until {
-            self.now += Duration::seconds(10);
+            self.now += Duration::seconds(15);
             let turn = self.mind.look(self.now, [(id, live, live)]);
             self.keep(turn);
             if self.now.second() == 0 {
@@ -186,7 +187,7 @@ fn a_restart_at_any_moment_changes_no_entry() {
     for (end, live) in [(day(1), 600), (until, 1500)] {
         while restarted.now < end {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let next = restarted.now + Duration::seconds(i64::from(seed >> 16) % 9000 / 10 * 10 + 10);
+            let next = restarted.now + Duration::seconds(i64::from(seed >> 16) % 9000 / 15 * 15 + 15);
             restarted.live(next.min(end), live);
             // As an agent that ends in order does.
             let building = Some(restarted.mind.building.encode());
@@ -289,40 +290,263 @@ fn an_answer_by_link_moves_the_case_and_operators_hear_of_it() {
     assert_eq!(bench.state(), "in_dialogue");
 }
 
+/// Six zones with all that can happen to them, over 26 days: acts and refusals, answers, letters that arrive, are refused and come
+/// back, exemptions, limits, larger and smaller plans, a surge, another policy by a reload and by a restart, and restarts anywhere.
+struct Town {
+    folder: TempDir,
+    store: Option<Store>,
+    mind: Mind,
+    now: OffsetDateTime,
+    policy: Policy,
+    guidelines: [u64; 6],
+    seed: u32,
+}
+
+const ZONES: [&str; 6] = ["a.test", "b.test", "c.test", "d.test", "e.test", "f.test"];
+
+fn terms(zone: &str) -> Terms {
+    // Of these a person writes.
+    Terms { automatic_notices: !matches!(zone, "c.test" | "f.test") }
+}
+
+impl Town {
+    fn new(seed: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("ledger.db"), |_| Ok(())).unwrap().unsynced();
+        let policy = Policy::default();
+        let mind = past::read(&store, policy.clone()).unwrap();
+        let mut town =
+            Self { folder, store: Some(store), mind, now: START, policy, guidelines: [1000; 6], seed };
+        town.configure();
+        town
+    }
+
+    fn chance(&mut self, of: u32) -> u32 {
+        self.seed = self.seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.seed >> 16) % of
+    }
+
+    fn configure(&mut self) {
+        let zones = ZONES.iter().zip(self.guidelines).map(|(name, guideline)| Configured {
+            name: (*name).into(),
+            plan: format!("of {guideline}").into(),
+            guideline,
+            bounds: weir_config::Bounds::default(),
+            terms: terms(name),
+        });
+        let turn = self.mind.configure(self.now, self.policy.clone(), vec!["webhook".to_owned()], zones);
+        self.keep(turn);
+    }
+
+    fn restart(&mut self) {
+        let building = Some(self.mind.building.encode());
+        self.keep(Turn { batch: crate::ledger::Batch { building, ..Default::default() }, ..Turn::default() });
+        self.store = None;
+        let store = Store::open(&self.folder.path().join("ledger.db"), |_| Ok(())).unwrap().unsynced();
+        self.mind = past::read(&store, self.policy.clone()).unwrap();
+        self.store = Some(store);
+        self.configure();
+    }
+
+    fn keep(&mut self, turn: Turn) {
+        if turn.batch != crate::ledger::Batch::default() {
+            self.store.as_mut().unwrap().commit(&turn.batch).unwrap();
+        }
+    }
+
+    /// What a zone has, by its manner: always high, spikes, three and no more, a great day, high until day 16, high and unknown for hours.
+    fn live(&self, zone: u32) -> Option<u64> {
+        let since = self.now - START;
+        let (day, hour) = (since.whole_days(), since.whole_hours() % 24);
+        let base = 600 + 7 * (since.whole_hours() as u64 % 13);
+        Some(match zone {
+            0 => 1500 + base,
+            1 if hour < 2 && day % 2 == 0 => 2000,
+            2 if day < 5 && day % 2 == 0 && hour < 1 => 1200,
+            3 if day == 9 && hour < 7 => 17_000,
+            4 if day < 16 => 1450,
+            5 if hour == 5 && day % 3 == 0 => return None,
+            5 => 1700,
+            _ => base,
+        })
+    }
+
+    /// Every 15 s a look, every minute a tick; what is due leaves, and people do what they do.
+    fn until(&mut self, day: i64) {
+        while self.now < START + Duration::days(day) {
+            self.now += Duration::seconds(15);
+            let counts: Vec<_> = (0..6).filter_map(|id| Some((id, self.live(id)?, self.live(id)?))).collect();
+            let turn = self.mind.look(self.now, counts);
+            self.keep(turn);
+            if self.now.second() != 0 {
+                continue;
+            }
+            let turn = self.mind.tick(self.now);
+            self.keep(turn);
+            if self.now.minute() == 20 {
+                self.send();
+            }
+            if self.now.minute() == 40 {
+                self.deeds();
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        let store = self.store.as_mut().unwrap();
+        for message in store.outbox_due(self.now, 100).unwrap() {
+            self.seed = self.seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let failed = message.recipient == Recipient::Customer && self.seed >> 30 == 0;
+            let why = || "550".to_owned();
+            let outcome = match failed {
+                true => Outcome::Failed { failure: Failure::Refused, why: why() },
+                false => Outcome::Delivered,
+            };
+            store.outbox_outcome(message.id, self.now, &outcome).unwrap();
+        }
+        let unheard = store.outbox_unheard().unwrap();
+        let turn = self.mind.hear(unheard);
+        self.keep(turn);
+    }
+
+    /// One deed of chance in some hours; most are refused, and change nothing.
+    fn deeds(&mut self) {
+        if self.chance(3) != 0 {
+            return;
+        }
+        let id = self.chance(6);
+        let later = |days| Duration::days(days);
+        let act = match self.chance(14) {
+            0 | 1 => Act::Contact,
+            2 => Act::Reply { answer: Answer::Plans },
+            3 => Act::Note,
+            4 => Act::Bounce { number: None },
+            5 if self.chance(4) == 0 => Act::Exempt { until: self.now + later(2) },
+            6 => Act::EndExemption,
+            7 if self.chance(6) == 0 => Act::Resolve { how: Resolution::FalseAlarm },
+            8 | 9 => Act::ScheduleLimit { cap: 1200, from: self.now + later(1) },
+            10 | 11 => Act::Approve,
+            12 => Act::Lift,
+            13 => {
+                let case = self.mind.zones[id as usize].dialogue.case().map(|case| case.id().clone());
+                if let Some(case) = case
+                    && let Ok(turn) = self.mind.answered(self.now, &case, Answer::Talk)
+                {
+                    self.keep(turn);
+                }
+                return;
+            }
+            _ => return self.restart(),
+        };
+        self.act(id, act);
+    }
+
+    /// Refused, it changes nothing.
+    fn act(&mut self, id: u32, act: Act) {
+        let (ann, reason) = (Person::new("ann").unwrap(), Reason::new("as agreed").unwrap());
+        if let Ok(turn) = self.mind.act(id, self.now, ann, reason, act) {
+            self.keep(turn);
+        }
+    }
+
+    fn policy(&mut self, change: impl FnOnce(&mut weir_config::PolicyParams)) {
+        let mut params = self.policy.params().clone();
+        change(&mut params);
+        self.policy = Policy::new(params).unwrap();
+    }
+
+    /// Its story.
+    fn live_on(&mut self) {
+        self.policy(|params| {
+            params.contact.grace_days = 3;
+            params.contact.case_gap_days = 2;
+        });
+        self.configure();
+        self.act(4, Act::Exempt { until: START + Duration::days(3) });
+        self.until(8);
+        // Another plan, by a reload in the middle of a slot, and a death in the same one.
+        self.now += Duration::seconds(15 * 10);
+        let turn = self.mind.look(self.now, []);
+        self.keep(turn);
+        self.guidelines[5] = 1600;
+        self.configure();
+        self.restart();
+        self.until(12);
+        self.policy(|params| params.detection.sustained_hours = 20.0);
+        self.configure();
+        self.until(18);
+        self.guidelines[0] = 5000;
+        self.configure();
+        self.until(19);
+        self.guidelines[0] = 1000;
+        // A shorter window, by a restart.
+        self.policy(|params| params.detection.window_days = 16);
+        self.restart();
+        self.until(26);
+    }
+}
+
 #[test]
-fn the_policys_entries_are_made_anew_from_the_stored_slots_byte_for_byte() {
-    let mut bench = with_case();
-    bench.send(&Outcome::Delivered);
-    bench.live(day(4), 1500);
-    bench.live(day(20), 600);
-    let decided = |fact: &Fact| {
-        matches!(
-            fact,
-            Fact::SpikeCounted
-                | Fact::Flagged
-                | Fact::Unflagged
-                | Fact::CaseOpened { .. }
-                | Fact::Closable { .. }
-        )
-    };
-    let entries = bench.entries();
-    let kept: Vec<&Entry> = entries.iter().filter(|entry| decided(&entry.fact().unwrap())).collect();
-    assert_eq!(kept.len(), 3);
-    let made = super::replay::decisions(bench.store.as_ref().unwrap(), &bench.mind, ZONE).unwrap();
-    let bytes = |draft: &Draft| {
-        let mut head = Head::default();
-        serde_json::to_string(&head.append(draft.clone()).unwrap()).unwrap()
-    };
-    let as_draft = |entry: &&Entry| Draft {
-        at: entry.at,
-        zone: entry.zone.clone(),
-        actor: Actor::Policy,
-        reason: entry.reason.clone(),
-        evidence: entry.evidence.clone(),
-        policy: entry.policy.clone(),
-        fact: entry.fact().unwrap(),
-    };
-    let made: Vec<String> = made.iter().filter(|draft| decided(&draft.fact)).map(bytes).collect();
-    assert_eq!(made, kept.iter().map(as_draft).map(|draft| bytes(&draft)).collect::<Vec<_>>());
-    assert!(bench.mind.decisions_total.contains_key(&Event::CaseOpened));
+fn the_ledgers_decisions_are_made_anew_from_its_inputs_byte_for_byte() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in [1, 3] {
+        let mut town = Town::new(seed);
+        town.live_on();
+        let store = town.store.as_ref().unwrap();
+        let mut kept: Vec<Entry> = Vec::new();
+        store
+            .each(|entry| {
+                kept.push(entry);
+                Ok(())
+            })
+            .unwrap();
+        let made = super::replay::replay(store, terms).unwrap();
+        let bytes = |draft: &Draft| {
+            let mut head = Head::default();
+            serde_json::to_string(&head.append(draft.clone()).unwrap()).unwrap()
+        };
+        let as_draft = |entry: &Entry| Draft {
+            at: entry.at,
+            zone: entry.zone.clone(),
+            actor: entry.actor.clone(),
+            reason: entry.reason.clone(),
+            evidence: entry.evidence.clone(),
+            policy: entry.policy.clone(),
+            fact: entry.fact().unwrap(),
+        };
+        for (n, (made, kept)) in made.iter().zip(&kept).enumerate() {
+            assert_eq!(bytes(made), bytes(&as_draft(kept)), "seed {seed}, entry {}", n + 1);
+        }
+        assert_eq!(made.len(), kept.len(), "seed {seed}");
+        seen.extend(kept.iter().map(|entry| {
+            let fact: serde_json::Value = serde_json::from_str(&entry.fact).unwrap();
+            fact["fact"].as_str().unwrap().to_owned()
+        }));
+        let usage = |mind: &Mind| -> Vec<_> { mind.zones.iter().map(|known| mind.usage(known)).collect() };
+        let before = usage(&town.mind);
+        town.restart();
+        assert_eq!(usage(&town.mind), before, "seed {seed}");
+    }
+    for fact in [
+        "answered",
+        "case_closed",
+        "case_opened",
+        "exempted",
+        "exemption_ended",
+        "flagged",
+        "limit_approved",
+        "limit_began",
+        "limit_lifted",
+        "limit_scheduled",
+        "noted",
+        "notice_delivered",
+        "notice_failed",
+        "notice_queued",
+        "spared",
+        "spike_counted",
+        "surging",
+        "unflagged",
+    ] {
+        assert!(seen.contains(fact), "{fact} is in no story: {seen:?}");
+    }
 }

@@ -110,6 +110,11 @@ pub enum CaseAct {
         answer: weir_reachout::fact::Answer,
     },
     Note,
+    /// The last delivered notice came back, or the one of this number.
+    Bounce {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u8>,
+    },
     Exempt {
         #[serde(with = "time::serde::rfc3339")]
         until: OffsetDateTime,

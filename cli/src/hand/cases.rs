@@ -40,6 +40,7 @@ Examples:
   weir case show shop.example
   weir case preview c-0123456789ab --html > letter.html
   weir case contact shop.example --reason \"fourth week of spikes\"
+  weir case bounce shop.example --reason \"came back: no such mailbox\"
   weir case exempt shop.example --for 10d --reason \"their sale, agreed by phone\"
   weir case schedule-limit shop.example 1200 --from 2026-05-01T00:00:00Z --reason \"no answer to three letters\"
   weir case approve shop.example --reason \"agreed with sales\"
@@ -79,6 +80,14 @@ enum CaseCommand {
     },
     /// Write something down.
     Note(Act),
+    /// A letter that was delivered came back: it was no contact, and what rested on it ends.
+    Bounce {
+        /// Of the case's letters, as `weir case show` numbers them [default: the last one that was delivered].
+        #[arg(long, value_name = "N")]
+        notice: Option<u8>,
+        #[command(flatten)]
+        act: Act,
+    },
     /// What happens until then opens no case, and limits nobody.
     Exempt {
         /// As 10d or 12h.
@@ -196,6 +205,7 @@ pub fn case(args: CaseArgs) -> anyhow::Result<ExitCode> {
             (act, CaseAct::Reply { answer })
         }
         CaseCommand::Note(act) => (act, CaseAct::Note),
+        CaseCommand::Bounce { notice, act } => (act, CaseAct::Bounce { number: notice }),
         CaseCommand::Exempt { for_seconds, act } => {
             let now = now(&act.why.agent)?;
             let until =
@@ -321,11 +331,16 @@ pub fn one(case: &CaseRecord) -> Vec<Line> {
     if let Some(rule) = &case.rule {
         lines.insert(2, line("rule", rule.clone()));
     }
-    for notice in &case.notices {
+    for (number, notice) in (1..).zip(&case.notices) {
         let when = notice.delivered_at.map_or_else(String::new, |at| format!(" {}", short(at)));
         lines.push(line(
             "notice",
-            format!("{}, queued {}, {}{when}", notice.kind, short(notice.queued_at), notice.outcome),
+            format!(
+                "{number}: {}, queued {}, {}{when}",
+                notice.kind,
+                short(notice.queued_at),
+                notice.outcome
+            ),
         ));
     }
     if let Some(cap) = case.cap {
