@@ -42,6 +42,8 @@ pub struct About {
     /// When the case's first notice was sent; nothing in the first one.
     pub first_notice: Option<String>,
     pub limit: Option<Limit>,
+    /// A limit was in force on this case before.
+    pub was_limited: bool,
     pub exempt_until: Option<String>,
     /// The case was closed because of a larger plan.
     pub new_plan: bool,
@@ -98,6 +100,7 @@ pub struct Letterhead {
     pub offer: Offer,
     pub links: Option<Links>,
     pub limit: Option<(u64, OffsetDateTime)>,
+    pub was_limited: bool,
     pub exempt_until: Option<OffsetDateTime>,
     pub new_plan: bool,
 }
@@ -141,6 +144,7 @@ impl About {
             no_limit_before: day_in_words(grace_from.saturating_add(policy.grace())),
             first_notice: head.first_delivered.map(day_in_words),
             limit: head.limit.map(|(cap, from)| Limit { cap, from: day_in_words(from) }),
+            was_limited: head.was_limited,
             exempt_until: head.exempt_until.map(day_in_words),
             new_plan: head.new_plan,
             plot_id: PLOT_ID,
@@ -198,6 +202,7 @@ pub fn samples(kind: NoticeKind) -> [About; 2] {
         no_limit_before: "11 December 2026".to_owned(),
         first_notice: Some(day("20")),
         limit: Some(Limit { cap: 1200, from: "11 December 2026".to_owned() }),
+        was_limited: true,
         exempt_until: Some("31 December 2026".to_owned()),
         new_plan: true,
         plot_id: PLOT_ID,
@@ -213,6 +218,7 @@ pub fn samples(kind: NoticeKind) -> [About; 2] {
         next: Next::Person { on: "4 December 2026".to_owned() },
         first_notice: full.first_notice.clone().filter(|_| needs_first),
         limit: full.limit.clone().filter(|_| kind == NoticeKind::LimitScheduled),
+        was_limited: false,
         exempt_until: None,
         new_plan: false,
         ..full.clone()

@@ -49,6 +49,7 @@ fn head(kind: NoticeKind) -> Letterhead {
             until: "26 January 2027".to_owned(),
         }),
         limit: (kind == NoticeKind::LimitScheduled).then_some((1200, datetime!(2026-12-12 0:00 UTC))),
+        was_limited: false,
         exempt_until: None,
         new_plan: false,
     }
@@ -86,7 +87,7 @@ fn first_notice_says_all_that_it_has_to_in_text_and_in_html() {
             "Nothing is limited",
             "From 28 October 2026 to 26 November 2026, your open WebSocket connections were more than 10 % above",
             "guideline of 1,000 (that is, above 1,100) for 50.0 hours in total, on 30 separate occasions",
-            "The highest count was 1,512",
+            "The highest count was about 1,512",
             "within 30 days, your connections were more than 10 % above the guideline for more than 36 hours in total, or on 4 or more separate occasions spread over at least 7 days. Anything less is free and needs no action.",
             "It was an event",
             "Tell us about it",
@@ -123,8 +124,22 @@ fn every_kind_says_that_nothing_is_limited_and_has_its_own_news() {
     ] {
         let letter = letter(kind);
         for text in [words(&letter.text), words(&letter.html)] {
+            let text = text.replace("nothing is limited", "Nothing is limited");
             assert!(text.contains("Nothing is limited") || text.contains("Nothing was limited"), "{text}");
             assert!(text.contains(news), "no {news:?} in\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_letter_after_a_limit_does_not_deny_it() {
+    for kind in [NoticeKind::First, NoticeKind::EventExempted] {
+        let about = About { was_limited: true, ..about(kind) };
+        let (subject, text) = Templates::built_in().text(&about).unwrap();
+        let html = Templates::built_in().html(&about, &subject).unwrap();
+        for text in [words(&text), words(&html)] {
+            assert!(text.contains("has ended"), "{text}");
+            assert!(!text.contains("nothing was refused") && !text.contains("Nothing was limited"), "{text}");
         }
     }
 }
