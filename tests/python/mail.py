@@ -1,12 +1,14 @@
 """A mail server for tests: aiosmtpd on loopback, one JSON line on standard output for each message that it was given.
 
-mail.py PORT [--cert FILE --key FILE --how starttls|tls] [--user NAME PASSWORD]
+mail.py PORT [--cert FILE --key FILE --how starttls|tls] [--user NAME PASSWORD] [--slow SECONDS]
 
 What it does with a message depends on the local part of the recipient: `nobody` is refused for ever, `full` for now, `later` is
-refused for now once after its content, `cut` is taken and the connection ends without a word, once.
+refused for now once after its content, `cut` is taken and the connection ends without a word, once. With `--slow` a message is taken
+so long before its sender has the word.
 """
 
 import argparse
+import asyncio
 import email
 import email.policy
 import hashlib
@@ -20,8 +22,9 @@ from aiosmtpd.smtp import AuthResult
 
 
 class Handler:
-    def __init__(self):
+    def __init__(self, slow):
         self.seen = set()
+        self.slow = slow
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         local = address.split("@")[0]
@@ -40,6 +43,7 @@ class Handler:
         if local == "later" and first:
             return "451 4.3.0 not now"
         say(describe(server, session, envelope))
+        await asyncio.sleep(self.slow)
         if local == "cut" and first:
             server.transport.abort()
         return "250 2.0.0 queued as 4711"
@@ -80,6 +84,7 @@ def main():
     parser.add_argument("--key")
     parser.add_argument("--how", default="starttls")
     parser.add_argument("--user", nargs=2)
+    parser.add_argument("--slow", type=float, default=0)
     args = parser.parse_args()
     options = {}
     if args.cert:
@@ -96,7 +101,7 @@ def main():
             return AuthResult(success=good, handled=False, auth_data=data.login)
 
         options |= {"authenticator": authenticate, "auth_required": True, "auth_require_tls": args.how != "tls"}
-    controller = Controller(Handler(), hostname="127.0.0.1", port=args.port, **options)
+    controller = Controller(Handler(args.slow), hostname="127.0.0.1", port=args.port, **options)
     controller.start()
     say("ready")
     threading.Event().wait()

@@ -46,21 +46,26 @@ impl Said {
 impl World {
     /// Runs `weir` with these arguments and this world's configuration, without a terminal, to its end.
     pub fn hand(&self, args: &[&str]) -> Said {
-        let output = Command::new(host::weir())
-            .args(args)
-            .arg("--config")
-            .arg(self.folder().join("weir.toml"))
-            .stdin(Stdio::null())
-            .output()
-            .expect("weir starts");
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Said { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        run(&self.folder().join("weir.toml"), args)
     }
 
     /// The agent's socket.
     pub fn socket(&self) -> PathBuf {
         self.folder().join("agent.sock")
     }
+}
+
+/// The same with this configuration, for a thread that has no world.
+pub fn run(conf: &Path, args: &[&str]) -> Said {
+    let output = Command::new(host::weir())
+        .args(args)
+        .arg("--config")
+        .arg(conf)
+        .stdin(Stdio::null())
+        .output()
+        .expect("weir starts");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Said { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 /// A request to an agent's socket: a POST of `content`, or a GET if there is none.

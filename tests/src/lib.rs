@@ -10,10 +10,12 @@
 
 mod agent;
 pub mod browser;
+pub mod clock;
 mod conf;
 pub mod frames;
 pub mod gate;
 pub mod hand;
+pub mod hook;
 pub mod host;
 pub mod http;
 mod instance;

@@ -8,6 +8,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, channel},
     thread,
     time::Duration,
 };
@@ -102,6 +103,14 @@ impl Process {
             self.log()
         );
         line.trim_end().to_owned()
+    }
+
+    /// Every further line of its standard output, read as soon as it is said: whoever says much waits for nobody.
+    pub fn lines(&mut self) -> Receiver<String> {
+        let stdout = self.stdout.take().expect("its standard output is open");
+        let (sender, lines) = channel();
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        lines
     }
 
     /// # Panics

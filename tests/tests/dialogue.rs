@@ -3,19 +3,17 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    sync::mpsc::{Receiver, channel},
-    thread,
+    net::{SocketAddr, TcpStream},
+    path::Path,
     time::Duration,
 };
 
 use serde_json::Value;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use weir_tests::{
-    ADMIN, Agent, Conf, HTTP, ORIGIN, Process, SOON, World, ZoneConf, eventually, http,
+    ADMIN, Agent, Conf, HTTP, ORIGIN, Process, SOON, World, ZoneConf,
+    clock::Clock,
+    eventually, hook, http,
     mail::MailServer,
     origin::{self, Manner},
     python, websocket, world,
@@ -29,36 +27,6 @@ const HOOK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr
 const SMTP_PORT: u16 = 2525;
 /// A test's day is 17 s of walking.
 const PATIENCE: Duration = Duration::from_secs(180);
-
-/// The policy's clock, which goes as far as its file says.
-struct Clock {
-    file: PathBuf,
-    start: OffsetDateTime,
-}
-
-impl Clock {
-    fn new(world: &World) -> Self {
-        // Its alerts have to be of today for an Alertmanager whose clock nobody can set.
-        let now = OffsetDateTime::now_utc();
-        let hour = now.unix_timestamp() / 3600 - 4;
-        let start = OffsetDateTime::from_unix_timestamp(hour * 3600).expect("a time");
-        let clock = Self { file: world.folder().join("clock"), start };
-        clock.set(0);
-        clock
-    }
-
-    /// So many hours after the start, as the command line has it.
-    fn hour(&self, hours: i64) -> String {
-        (self.start + time::Duration::hours(hours)).format(&Rfc3339).expect("a time")
-    }
-
-    fn set(&self, hours: i64) {
-        let at = self.start + time::Duration::hours(hours);
-        let next = self.file.with_extension("next");
-        fs::write(&next, at.unix_timestamp().to_string()).expect("a file");
-        fs::rename(&next, &self.file).expect("a file in place");
-    }
-}
 
 fn conf(world: &World) -> Conf {
     world
@@ -101,34 +69,6 @@ fn case_of(zone: &str) -> Result<Value, String> {
 fn in_state(zone: &str, state: &str) -> Result<Value, String> {
     let case = case_of(zone)?;
     if case["state"] == state { Ok(case) } else { Err(case.to_string()) }
-}
-
-/// Takes every event and tells it.
-fn hook() -> Receiver<Value> {
-    let listener = TcpListener::bind(HOOK).expect("a port");
-    let (sender, events) = channel();
-    thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            let mut seen = Vec::new();
-            let mut chunk = [0; 4096];
-            let event = loop {
-                match stream.read(&mut chunk) {
-                    Ok(0) | Err(_) => break None,
-                    Ok(read) => seen.extend_from_slice(&chunk[..read]),
-                }
-                let text = String::from_utf8_lossy(&seen);
-                let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
-                if let Some(event) = body.and_then(|body| serde_json::from_str(body).ok()) {
-                    break Some(event);
-                }
-            };
-            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
-            if let Some(event) = event {
-                let _ = sender.send(event);
-            }
-        }
-    });
-    events
 }
 
 fn json(address: SocketAddr, path: &str) -> Result<Value, String> {
@@ -181,27 +121,39 @@ fn usage_in_the_kernel_becomes_one_case_one_alert_one_mail_and_an_answer_and_a_l
     // Made, if it has to be, while there is a network.
     python::interpreter();
     world(|world| {
-        let clock = Clock::new(world);
+        let clock = Clock::of_today(world);
         let _observers = observers(world);
-        let events = hook();
+        let events = hook::listen(HOOK);
         let mut mail = MailServer::start(world, SMTP_PORT, &[]);
+        let letters = mail.0.lines();
         origin::serve(world, ORIGIN, Manner::Echo);
         let conf = conf(world);
-        let agent = world.agent_by_clock(&conf, &clock.file);
+        let agent = world.agent_by_clock(&conf, clock.file());
         let _proxy = world.proxy(&conf, HTTP);
         let mut theirs = websocket::connect_many(HTTP, 15, |_| A.to_owned());
         let _others = websocket::connect_many(HTTP, 15, |_| B.to_owned());
 
+        let mut opened: Vec<Value> = Vec::new();
         // More than 3 hours above 11: a case, a letter, an alert, an event.
-        clock.set(4);
+        clock.set(4.0);
         let case = eventually("a case that has heard of its letter", PATIENCE, || in_state(A, "contacted"));
         let id = case["case"].as_str().expect("an id").to_owned();
-        let letter = mail.receive();
+        let letter = letters.recv_timeout(SOON).expect("a letter");
+        let letter: Value = serde_json::from_str(&letter).expect("JSON");
         assert_eq!(letter["headers"]["message-id"], format!("<{id}.first.1@edge.example>"));
         assert_eq!(letter["to"], serde_json::json!(["ann@customer.example"]));
         assert_eq!(letter["plot"]["png"], true);
-        let opened = events.recv_timeout(SOON).expect("an event");
-        assert_eq!(opened["specversion"], "1.0");
+        let opened = eventually("the event of each case", SOON, || {
+            opened.extend(events.try_iter().filter(|event| event["type"] == "dev.weir.case_opened"));
+            if opened.len() >= 2 { Ok(opened.clone()) } else { Err(format!("{opened:?}")) }
+        });
+        let of = |zone: &str| opened.iter().filter(|event| event["subject"] == zone).count();
+        assert_eq!((of(A), of(B), opened.len()), (1, 1, 2), "{opened:?}");
+        assert!(
+            opened
+                .iter()
+                .all(|event| event["specversion"] == "1.0" && event["source"] == opened[0]["source"])
+        );
         eventually("an alert for each case", SOON, || {
             let alerts = case_alerts()?;
             let of_case = alerts.iter().filter(|alert| alert["labels"]["case"] == id.as_str()).count();
@@ -214,6 +166,9 @@ fn usage_in_the_kernel_becomes_one_case_one_alert_one_mail_and_an_answer_and_a_l
         // Nothing is refused meanwhile.
         let mut more = websocket::connect(HTTP, A);
         echoes(&mut more);
+        for zone in [A, B] {
+            assert_eq!((agent.zone(zone).refused_total, agent.zone(zone).lease_cap), (0, None), "{zone}");
+        }
 
         // What an operator sees: the letter that would come next, and the plot.
         let preview = world.hand(&["case", "preview", &id]).done();
@@ -225,7 +180,8 @@ fn usage_in_the_kernel_becomes_one_case_one_alert_one_mail_and_an_answer_and_a_l
         let limit = |zone: &str, from: &str| {
             world.hand(&["case", "schedule-limit", zone, "5", "--from", from, "--reason", "far above"])
         };
-        limit(B, &clock.hour(168)).failed(1, "no notice on this case was delivered");
+        limit(B, &clock.hour(168.0)).failed(1, "no notice on this case was delivered");
+        assert_eq!(case_of(B).expect("its case")["notices"], serde_json::json!([]), "a person writes here");
 
         // The page shows, and changes nothing; the answer moves the case, once.
         let page = link(&letter);
@@ -251,10 +207,10 @@ fn usage_in_the_kernel_becomes_one_case_one_alert_one_mail_and_an_answer_and_a_l
         assert_eq!(words, "by link: A launch");
 
         // With contact, grace and approval it reaches the kernel.
-        limit(A, &clock.hour(12)).failed(1, "grace");
-        limit(A, &clock.hour(30)).done();
+        limit(A, &clock.hour(12.0)).failed(1, "grace");
+        limit(A, &clock.hour(30.0)).done();
         world.hand(&["case", "approve", A, "--reason", "agreed"]).done();
-        clock.set(31);
+        clock.set(31.0);
         eventually("the limit", PATIENCE, || in_state(A, "limited"));
         let refused =
             eventually("a refusal", SOON, || match websocket::open(HTTP, A).map_err(|e| e.to_string())? {
@@ -268,6 +224,12 @@ fn usage_in_the_kernel_becomes_one_case_one_alert_one_mail_and_an_answer_and_a_l
 
         // One mail, however long it took.
         assert_eq!(case_of(A).expect("the case")["notices"].as_array().map(Vec::len), Some(1));
+        assert_eq!(letters.try_iter().collect::<Vec<_>>(), Vec::<String>::new());
+        let again: Vec<Value> =
+            events.try_iter().filter(|event| event["type"] == "dev.weir.case_opened").collect();
+        assert_eq!(again, Vec::<Value>::new(), "one case each");
+        assert_eq!(case_alerts().expect("alerts").len(), 2, "and one alert");
+        assert_eq!(agent.zone(B).refused_total, 0);
         // weir is killed, and the lease ends.
         let Agent { mut process, .. } = agent;
         process.kill();

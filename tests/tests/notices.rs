@@ -49,6 +49,7 @@ fn letter() -> Letter {
         offer: Offer::Talk,
         links: None,
         limit: None,
+        was_limited: false,
         exempt_until: None,
         new_plan: false,
     };
