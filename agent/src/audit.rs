@@ -11,6 +11,7 @@
 //!
 //! On its way the first pass adds up what the sockets hold, and has the kernel count the bytes that they carried since the last audit.
 
+mod doomed;
 pub mod holdings;
 mod sources;
 
@@ -25,15 +26,16 @@ use aya::maps::MapData;
 use nix::time::{ClockId, clock_gettime};
 use weir_common::{
     listener::{ANY_V4, ANY_V6, ListenerKey, is_mapped},
-    socket::{ADMITTED, COUNTED, DEAD, ORIGIN_SIDE, SOURCED, SocketTag},
+    socket::{ADMITTED, COUNTED, DEAD, DOOMED, ORIGIN_SIDE, SOURCED, SocketTag},
     zone::{UNATTRIBUTED, ZoneUsage},
 };
 
 use crate::kernel::{
-    Batch, KernelError, Runner, SocketHolds, SocketSeen, SourceTable, ZoneMemory, correct_source,
+    Batch, HostMemory, KernelError, Runner, SocketHolds, SocketSeen, SourceTable, ZoneMemory, correct_source,
     list_holdings, list_sockets, rcu_grace_period,
 };
 use crate::sights::{Looking, Sights};
+use doomed::{DoomedDrift, Reading};
 use holdings::{Holdings, Sums};
 use sources::SourceDrift;
 
@@ -53,6 +55,8 @@ pub struct Report {
     pub drifts: Vec<Drift>,
     /// Sources whose counts differ from it.
     pub source_drifts: Vec<SourceDrift>,
+    /// The number of those that wait to be ended, if it differs.
+    pub doomed_drift: Option<DoomedDrift>,
     /// Of these, how many were set right.
     pub repaired: usize,
     /// What the sockets hold.
@@ -69,7 +73,9 @@ impl Report {
 
     /// Sum of all differences, in sockets and WebSockets; 0 in a world without faults.
     pub fn drift(&self) -> u64 {
-        self.drifts.iter().map(|drift| drift.sockets.unsigned_abs() + drift.websockets.unsigned_abs()).sum()
+        let of_slots = |drift: &Drift| drift.sockets.unsigned_abs() + drift.websockets.unsigned_abs();
+        let of_doomed = self.doomed_drift.map_or(0, |drift| drift.sockets.unsigned_abs());
+        self.drifts.iter().map(of_slots).sum::<u64>() + of_doomed
     }
 }
 
@@ -94,6 +100,7 @@ struct Seen {
 /// What an audit looks at.
 pub struct Scene<'a> {
     pub memory: &'a ZoneMemory,
+    pub host: &'a HostMemory,
     pub sources: &'a SourceTable,
     pub tags: &'a MapData,
     /// Counts bytes of sockets that live, where this kernel can.
@@ -114,25 +121,32 @@ pub fn audit(scene: &Scene<'_>) -> Result<Report, KernelError> {
         failed: None,
     };
     let look = || pass(scene, None);
-    let (mut suspects, mut of_sources, totals) = pass(scene, Some(&mut first))?;
+    let Found { slots: mut suspects, sources: mut of_sources, doomed: mut of_doomed, totals } =
+        pass(scene, Some(&mut first))?;
     (report.sockets, report.untracked) = totals;
     (report.holdings, report.sights) = first.finish(memory);
     let mut proved = true;
     for _ in 1..PASSES {
-        if suspects.is_empty() && of_sources.drifts.is_empty() {
+        if suspects.is_empty() && of_sources.drifts.is_empty() && of_doomed.is_none() {
             break;
         }
         // Without a grace period a program may be half-way in both passes: drift is told then, and not repaired.
         proved &= rcu_grace_period().is_ok();
-        let (again, sources_again, totals) = look()?;
-        (report.sockets, report.untracked) = totals;
-        suspects = confirm(suspects, again);
-        of_sources.drifts = sources::confirm(of_sources.drifts, sources_again.drifts);
+        let again = look()?;
+        (report.sockets, report.untracked) = again.totals;
+        suspects = confirm(suspects, again.slots);
+        of_sources.drifts = sources::confirm(of_sources.drifts, again.sources.drifts);
+        of_doomed = doomed::confirm(of_doomed, again.doomed);
     }
     report.drifts = suspects;
     report.source_drifts = of_sources.drifts;
+    report.doomed_drift = of_doomed;
     for drift in report.drifts.iter().filter(|drift| drift.exact && proved) {
         memory.correct(drift.slot, -drift.sockets, -drift.websockets);
+        report.repaired += 1;
+    }
+    if let Some(drift) = report.doomed_drift.filter(|drift| drift.exact && proved) {
+        scene.host.correct_doomed(-drift.sockets);
         report.repaired += 1;
     }
     for drift in report.source_drifts.iter().filter(|drift| drift.exact && proved) {
@@ -158,7 +172,16 @@ fn confirm(earlier: Vec<Drift>, later: Vec<Drift>) -> Vec<Drift> {
     later.into_iter().filter_map(confirmed).collect()
 }
 
+/// Sockets in the list: those that are counted, and ours that are not.
 type Totals = (u64, u64);
+
+/// What one pass finds.
+struct Found {
+    slots: Vec<Drift>,
+    sources: sources::Found,
+    doomed: Option<DoomedDrift>,
+    totals: Totals,
+}
 
 /// What the first pass does besides.
 struct FirstPass<'a> {
@@ -191,15 +214,17 @@ impl FirstPass<'_> {
     }
 }
 
-fn pass(
-    scene: &Scene<'_>,
-    mut first: Option<&mut FirstPass<'_>>,
-) -> Result<(Vec<Drift>, sources::Found, Totals), KernelError> {
+fn pass(scene: &Scene<'_>, mut first: Option<&mut FirstPass<'_>>) -> Result<Found, KernelError> {
     let Scene { memory, slots, listeners, .. } = scene;
     let mut sources = sources::Pass::begin(scene.sources)?;
     let before: Vec<ZoneUsage> = slots.iter().map(|slot| memory.usage(*slot)).collect();
+    let doomed = || {
+        let (live, ever) = scene.host.doomed_reading();
+        Reading { live, ever }
+    };
+    let doomed_before = doomed();
     let mut seen: HashMap<u32, Seen> = HashMap::new();
-    let (mut sockets, mut untracked) = (0, 0);
+    let (mut sockets, mut untracked, mut doomed_seen) = (0, 0, 0);
     let with_holdings = first.is_some();
     let each = |socket: SocketSeen| match socket.tag {
         Some(tag) if tag.flags & COUNTED != 0 => {
@@ -207,6 +232,7 @@ fn pass(
                 first.see(&socket, &tag, holds);
             }
             sockets += 1;
+            doomed_seen += u64::from(tag.flags & DOOMED != 0);
             let seen = seen.entry(tag.slot).or_default();
             seen.sockets += 1;
             seen.websockets += u64::from(tag.flags & ADMITTED != 0);
@@ -228,7 +254,12 @@ fn pass(
             compare(*slot, &before, &after, seen.get(slot).copied().unwrap_or_default())
         })
         .collect();
-    Ok((drifts, sources.end()?, (sockets, untracked)))
+    Ok(Found {
+        slots: drifts,
+        sources: sources.end()?,
+        doomed: doomed::compare(doomed_before, doomed(), doomed_seen),
+        totals: (sockets, untracked),
+    })
 }
 
 /// The difference of a slot, if its count is outside of what the list allows.

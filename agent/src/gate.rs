@@ -14,12 +14,19 @@ pub use standing::{Standing, Stands};
 pub use lists::{add, listed, remove};
 pub(crate) use lists::{check_room, configure, sweep};
 
-/// What the kernel goes by, for a configuration.
+/// What the kernel goes by, for a configuration. How many entries the lists have is their tables' to say.
 pub(crate) fn policy(xdp: &Xdp) -> GatePolicy {
     let dry = xdp.dry_run.rules().map(|rule| of_config(rule).bit()).fold(0, |all, bit| all | bit);
     let token_ns = xdp.syn_rate.map_or(0, |rate| 1_000_000_000 / rate.per_second);
     let burst_ns = xdp.syn_rate.map_or(0, |rate| (rate.burst - 1) * token_ns);
-    GatePolicy { dry, syn_token_ns: token_ns, syn_burst_ns: burst_ns, reserved: [0; 5] }
+    GatePolicy {
+        dry,
+        syn_token_ns: token_ns,
+        syn_burst_ns: burst_ns,
+        allow_entries: 0,
+        deny_entries: 0,
+        reserved: [0; 3],
+    }
 }
 
 fn of_config(rule: XdpRule) -> Rule {

@@ -107,7 +107,11 @@ pub struct GatePolicy {
     pub syn_token_ns: u64,
     /// Time in which it gets all of a burst but one.
     pub syn_burst_ns: u64,
-    pub reserved: [u64; 5],
+    /// Entries of the allow and of the deny list: no list is looked into for 0. Raised before an entry is there, lowered after it
+    /// has gone.
+    pub allow_entries: u64,
+    pub deny_entries: u64,
+    pub reserved: [u64; 3],
 }
 
 /// Shortest time between two events of one outcome.

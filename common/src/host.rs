@@ -35,7 +35,9 @@ pub struct HostUsage {
     pub doomed: u64,
     /// Always 0, which the verifier does not know: see `opaque` in the kernel programs' books.
     pub zero: u64,
-    pub reserved: [u64; 4],
+    /// Sockets that were ever counted in `doomed`: bounds for the audit.
+    pub doomed_total: u64,
+    pub reserved: [u64; 3],
 }
 
 /// What the kernel enforces for the host. The agent writes it field by field, each with one 8-byte store.

@@ -28,4 +28,4 @@ pub mod zone;
 /// An agent adopts pinned maps only if they carry this number, and rebuilds its counts from the kernel's socket list if they carry
 /// another; the proxy asks for it with
 /// [`sockopt::Op::Probe`].
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;

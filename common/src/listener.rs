@@ -35,6 +35,39 @@ pub const fn words(octets: [u8; 16]) -> Address {
     ]
 }
 
+/// Which forms of addresses are listened on at each port: a byte a port, [`PORTS_A_WORD`] of them in a word. What it does not name
+/// need not be looked for, so most packets and sockets that are not ours cost no look into the table.
+///
+/// The agent adds a form before the first such listener is in the table, and takes it away after the last one is gone: it may name too
+/// much, and never too little.
+pub const PORT_WORDS: u32 = 65_536 / PORTS_A_WORD;
+pub const PORTS_A_WORD: u32 = 8;
+
+/// Listened on at an address of this host.
+pub const AT_ADDRESS: u64 = 1 << 0;
+/// At [`ANY_V4`].
+pub const AT_ANY_V4: u64 = 1 << 1;
+/// At [`ANY_V6`].
+pub const AT_ANY_V6: u64 = 1 << 2;
+
+/// The word that has a port's byte, and how far up in it the byte is.
+#[inline(always)]
+pub const fn port_place(port: u32) -> (u32, u32) {
+    (port / PORTS_A_WORD % PORT_WORDS, port % PORTS_A_WORD * (u64::BITS / PORTS_A_WORD))
+}
+
+/// The form of an address.
+pub const fn form(address: &Address) -> u64 {
+    let no_host = address[3] == 0;
+    if is_mapped(address) && no_host {
+        AT_ANY_V4
+    } else if address[0] == 0 && address[1] == 0 && address[2] == 0 && no_host {
+        AT_ANY_V6
+    } else {
+        AT_ADDRESS
+    }
+}
+
 /// The kernel looks for the exact address, then for the wildcard of the address' family, then (IPv4) for `::`, as a
 /// dual-stack socket listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

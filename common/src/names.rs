@@ -10,6 +10,8 @@ pub const MAP_ZONE_USAGE: &str = "WEIR_USAGE";
 pub const MAP_TAGS: &str = "WEIR_TAGS";
 /// `ListenerKey` -> `Listener`, hash.
 pub const MAP_LISTENERS: &str = "WEIR_LISTENERS";
+/// Word of eight ports -> the forms of addresses that are listened on there, mappable array.
+pub const MAP_PORTS: &str = "WEIR_PORTS";
 /// uid that may tag sockets -> 1, hash.
 pub const MAP_UIDS: &str = "WEIR_UIDS";
 /// 0 -> `HostUsage`, mappable array.
@@ -37,12 +39,13 @@ pub const MAP_GATE_COUNTS: &str = "WEIR_GATE_CNT";
 pub const MAP_DROPS: &str = "WEIR_DROPS";
 
 /// All maps that are pinned, and so outlive the agent.
-pub const PINNED_MAPS: [&str; 17] = [
+pub const PINNED_MAPS: [&str; 18] = [
     MAP_ZONE_SLOTS,
     MAP_ZONE_POLICY,
     MAP_ZONE_USAGE,
     MAP_TAGS,
     MAP_LISTENERS,
+    MAP_PORTS,
     MAP_UIDS,
     MAP_HOST,
     MAP_HOST_POLICY,

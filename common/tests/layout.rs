@@ -27,8 +27,8 @@ macro_rules! layout {
 }
 
 #[test]
-fn structs_have_the_layout_of_abi_version_4() {
-    assert_eq!(weir_common::ABI_VERSION, 4, "raise the version and this test together");
+fn structs_have_the_layout_of_abi_version_5() {
+    assert_eq!(weir_common::ABI_VERSION, 5, "raise the version and this test together");
     layout!(ZonePolicy, size 128, align 64, key @ 0, guideline @ 8, abuse_cap @ 16, socket_cap @ 24, flags @ 32,
         source_cap @ 40, reserved @ 48, leases @ 64, reserved_for_leases @ 104);
     layout!(ZoneLeases, size 40, align 8, block_until_boot_ns @ 0, verdict_cap @ 8, verdict_until_boot_ns @ 16,
@@ -49,7 +49,8 @@ fn structs_have_the_layout_of_abi_version_4() {
     layout!(Event, size 40, align 8, at_ns @ 0, zone_key @ 8, websockets @ 16, bound @ 24, kind @ 32, reason @ 36);
     layout!(HostUsage, size 256, align 64, abi_version @ 0, netns_cookie @ 8, cgroup_id @ 16, refused @ 24,
         events_lost @ 152, untracked_total @ 160, contended_total @ 168, sources_full_total @ 176,
-        sources_missed_total @ 184, source_rows_total @ 192, source_rows_gone_total @ 200, doomed @ 208, zero @ 216, reserved @ 224);
+        sources_missed_total @ 184, source_rows_total @ 192, source_rows_gone_total @ 200, doomed @ 208, zero @ 216,
+        doomed_total @ 224, reserved @ 232);
     layout!(HostPolicy, size 128, align 64, source_v4_len @ 0, source_v6_len @ 8, mark_mask @ 16, mark_base @ 24,
         agent_uid @ 32, adopting @ 40, reserved @ 48);
 }
@@ -59,7 +60,8 @@ fn the_gates_structs_have_the_layout_of_this_version() {
     layout!(PrefixKey, size 20, align 4, prefix_len @ 0, address @ 4);
     layout!(PrefixEntry, size 16, align 8, until_boot_ns @ 0, prefix_len @ 8, by @ 12);
     layout!(Bucket, size 8, align 8, full_at_ns @ 0);
-    layout!(GatePolicy, size 64, align 64, dry @ 0, syn_token_ns @ 8, syn_burst_ns @ 16, reserved @ 24);
+    layout!(GatePolicy, size 64, align 64, dry @ 0, syn_token_ns @ 8, syn_burst_ns @ 16, allow_entries @ 24,
+        deny_entries @ 32, reserved @ 40);
     layout!(GateRecord, size 320, align 64, policy @ 0, event_ns @ 64);
     layout!(DropEvent, size 64, align 8, at_boot_ns @ 0, zone_key @ 8, source @ 16, destination @ 32, port @ 48,
         outcome @ 52, dry @ 56, reserved @ 60);

@@ -252,7 +252,10 @@ pub fn untracked() {
 pub fn doom() -> u32 {
     if let Some(host) = maps::host() {
         // SAFETY: as above.
-        unsafe { atomic::increment(&raw mut (*host).doomed) };
+        unsafe {
+            atomic::increment(&raw mut (*host).doomed);
+            atomic::increment(&raw mut (*host).doomed_total);
+        }
     }
     DOOMED
 }

@@ -12,6 +12,7 @@ mod atomic;
 mod books;
 mod errands;
 mod events;
+mod listeners;
 mod maps;
 mod marks;
 mod release;

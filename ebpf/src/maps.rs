@@ -12,7 +12,7 @@ use weir_common::{
     event::Event,
     gate::{Bucket, DropEvent, GateRecord, MAX_ALLOWED, MAX_DENIED, MAX_RATES, PrefixEntry},
     host::{HostPolicy, HostUsage},
-    listener::{Address, Listener, ListenerKey},
+    listener::{Address, Listener, ListenerKey, PORT_WORDS, port_place},
     socket::SocketTag,
     source::{SourceKey, SourceUsage},
     verdict::OUTCOMES,
@@ -31,6 +31,8 @@ static WEIR_USAGE: Array<ZoneUsage, 16385, MAPPABLE> = Array::new();
 static WEIR_TAGS: SkStorage<SocketTag> = SkStorage::new();
 #[btf_map]
 static WEIR_LISTENERS: HashMap<ListenerKey, Listener, 1024> = HashMap::new();
+#[btf_map]
+static WEIR_PORTS: Array<u64, { PORT_WORDS as usize }, MAPPABLE> = Array::new();
 #[btf_map]
 static WEIR_UIDS: HashMap<u32, u32, 64> = HashMap::new();
 #[btf_map]
@@ -146,6 +148,14 @@ pub fn listener(address: Address, port: u32) -> Option<*const Listener> {
         key.assume_init_ref()
     };
     WEIR_LISTENERS.get_ptr(key)
+}
+
+/// The forms of addresses that are listened on at a port.
+#[inline(always)]
+pub fn forms(port: u32) -> u64 {
+    let (word, up) = port_place(port);
+    // SAFETY: one aligned load of a word that the agent changes whole.
+    WEIR_PORTS.get_ptr(word).map_or(0, |forms| unsafe { crate::atomic::load(forms) } >> up)
 }
 
 #[inline(always)]

@@ -14,14 +14,14 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use weir_common::{
-    listener::{ANY_V4, ANY_V6, Address, Listener, WEBSOCKETS, is_mapped, mapped},
+    listener::{Address, Listener, WEBSOCKETS, mapped},
     socket::{
         ADMITTED, CLAIMED, COUNTED, LOCAL_CLOSED, OVER_SOURCE_CAP, PEER_CLOSED, SocketTag, UNCONNECTED,
     },
     zone::UNATTRIBUTED,
 };
 
-use crate::{books, maps, sources, tags, zone::Zone};
+use crate::{books, listeners, maps, sources, tags, zone::Zone};
 
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
@@ -132,15 +132,7 @@ fn listener(ctx: &SockOpsContext) -> Option<*const Listener> {
         AF_INET6 => local_ip6(ctx),
         _ => return None,
     };
-    if let Some(listener) = maps::listener(address, port) {
-        return Some(listener);
-    }
-    if is_mapped(&address)
-        && let Some(listener) = maps::listener(ANY_V4, port)
-    {
-        return Some(listener);
-    }
-    maps::listener(ANY_V6, port)
+    listeners::find(address, port)
 }
 
 /// The client's address.

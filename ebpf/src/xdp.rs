@@ -18,18 +18,18 @@ use aya_ebpf::{
 };
 use weir_common::{
     gate::GateRecord,
-    listener::{ANY_V4, ANY_V6, Listener, is_mapped},
+    listener::Listener,
     packet::{self, Packet, Syn},
     verdict::Outcome,
 };
 
-use crate::{atomic, maps};
+use crate::{atomic, listeners, maps};
 use frame::XdpFrame;
 
 #[inline(always)]
 pub fn run(ctx: &XdpContext) -> u32 {
     let (syn, listener) = match packet::parse(&XdpFrame::of(ctx)) {
-        Packet::Syn(syn) => match listener(&syn) {
+        Packet::Syn(syn) => match listeners::find(syn.destination, syn.port) {
             Some(listener) => (syn, listener),
             None => return pass(Outcome::NotOurs),
         },
@@ -50,10 +50,10 @@ fn judge(syn: &Syn, listener: *const Listener) -> u32 {
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let case = Case { syn, record, now };
 
-    if lists::allowed(&syn.source, now) {
+    if lists::allowed(&syn.source, record, now) {
         return pass(Outcome::Allowed);
     }
-    if let Some(outcome) = lists::denied(&syn.source, now)
+    if let Some(outcome) = lists::denied(&syn.source, record, now)
         && case.drops(outcome, 0)
     {
         return XDP_DROP;
@@ -80,20 +80,6 @@ fn judge(syn: &Syn, listener: *const Listener) -> u32 {
 fn pass(outcome: Outcome) -> u32 {
     tell::count(outcome.counter());
     XDP_PASS
-}
-
-/// The listener that the SYN is for, as the kernel looks for it: the address, the wildcard of its family, the dual-stack one.
-#[inline(always)]
-fn listener(syn: &Syn) -> Option<*const Listener> {
-    if let Some(listener) = maps::listener(syn.destination, syn.port) {
-        return Some(listener);
-    }
-    if is_mapped(&syn.destination)
-        && let Some(listener) = maps::listener(ANY_V4, syn.port)
-    {
-        return Some(listener);
-    }
-    maps::listener(ANY_V6, syn.port)
 }
 
 /// A SYN under judgement.

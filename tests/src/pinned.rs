@@ -37,13 +37,26 @@ impl World {
 impl World {
     /// Has what is pinned say that it is another ABI version's; all else goes on beside.
     pub fn pretend_abi(&self, version: u64) {
+        self.host_word(offset_of!(HostUsage, abi_version), |word| word.store(version, SeqCst));
+    }
+
+    /// Sockets that wait to be ended, as the host's record says.
+    pub fn doomed(&self) -> u64 {
+        self.host_word(offset_of!(HostUsage, doomed), |word| word.load(SeqCst))
+    }
+
+    /// Adds to their number behind everybody's back.
+    pub fn falsify_doomed(&self, off: i64) {
+        self.host_word(offset_of!(HostUsage, doomed), |word| word.fetch_add(off as u64, SeqCst));
+    }
+
+    fn host_word<T>(&self, offset: usize, with: impl FnOnce(&AtomicU64) -> T) -> T {
         let pinned = MapData::from_pin(self.pins().join(names::MAP_HOST)).expect("a pinned map");
         let fd = pinned.fd().as_fd().as_raw_fd();
         // SAFETY: the map is mappable, and kernel and agents change its words atomically, as is done here.
         let memory = MmapOptions::new().len(size_of::<HostUsage>()).map_raw(fd).expect("a mapping");
-        let word = offset_of!(HostUsage, abi_version) / size_of::<u64>();
-        // SAFETY: inside of the mapping, which lives on, and aligned.
-        unsafe { &*memory.as_ptr().cast::<AtomicU64>().add(word) }.store(version, SeqCst);
+        // SAFETY: inside of the mapping, which lives until this returns, and aligned.
+        with(unsafe { &*memory.as_ptr().cast::<AtomicU64>().add(offset / size_of::<u64>()) })
     }
 
     /// The program that each pinned link of this world's agent runs, by its number.

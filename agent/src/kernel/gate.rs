@@ -8,7 +8,7 @@ use std::{
     io,
     mem::offset_of,
     os::fd::{AsFd as _, OwnedFd},
-    sync::atomic::Ordering::SeqCst,
+    sync::{Arc, atomic::Ordering::SeqCst},
 };
 
 use aya::{
@@ -38,16 +38,18 @@ unsafe impl Pod for PodEntry {}
 pub struct GateTables {
     pub allow: PrefixTable,
     pub deny: PrefixTable,
-    record: Records,
+    record: Arc<Records>,
     counts: PerCpuArray<MapData, u64>,
     drops: RingBuf<MapData>,
 }
 
 impl GateTables {
     pub(super) fn new(object: &mut Ebpf) -> Result<Self, KernelError> {
-        let record = Records::of(object, names::MAP_GATE, size_of::<GateRecord>())?;
-        let allow = PrefixTable::take(object, names::MAP_ALLOW)?;
-        let deny = PrefixTable::take(object, names::MAP_DENY)?;
+        let record = Arc::new(Records::of(object, names::MAP_GATE, size_of::<GateRecord>())?);
+        let list =
+            |object: &mut Ebpf, name, told_at| PrefixTable::take(object, name, Arc::clone(&record), told_at);
+        let allow = list(object, names::MAP_ALLOW, offset_of!(GateRecord, policy.allow_entries))?;
+        let deny = list(object, names::MAP_DENY, offset_of!(GateRecord, policy.deny_entries))?;
         let counts = take(object, names::MAP_GATE_COUNTS)?;
         let counts = PerCpuArray::try_from(counts).map_err(KernelError::map(names::MAP_GATE_COUNTS))?;
         let drops = take(object, names::MAP_DROPS)?;
@@ -55,7 +57,7 @@ impl GateTables {
         Ok(Self { allow, deny, record, counts, drops })
     }
 
-    /// Writes the policy field by field; each is in force as soon as it is written.
+    /// Writes the policy field by field; each is in force as soon as it is written. The lists' fields are their tables'.
     pub fn set_policy(&self, policy: &GatePolicy) {
         let set = |offset, value| self.record.word(0, offset).store(value, SeqCst);
         set(offset_of!(GatePolicy, dry), policy.dry);
@@ -104,6 +106,9 @@ impl GateTables {
 
 /// One list: its map, and what is in it.
 pub struct PrefixTable {
+    /// Where the kernel is told how many entries there are, and at which offset: it does not look into an empty list.
+    record: Arc<Records>,
+    told_at: usize,
     map: LpmTrie<MapData, Address, PodEntry>,
     entries: BTreeMap<PrefixKey, PrefixEntry>,
     name: &'static str,
@@ -111,14 +116,19 @@ pub struct PrefixTable {
 }
 
 impl PrefixTable {
-    fn take(object: &mut Ebpf, name: &'static str) -> Result<Self, KernelError> {
+    fn take(
+        object: &mut Ebpf,
+        name: &'static str,
+        record: Arc<Records>,
+        told_at: usize,
+    ) -> Result<Self, KernelError> {
         let Map::LpmTrie(map) = take(object, name)? else {
             return Err(KernelError::Missing { kind: "map", name });
         };
         let capacity = map.info().map_err(KernelError::map(name))?.max_entries();
         let map: LpmTrie<_, Address, PodEntry> =
             LpmTrie::try_from(Map::LpmTrie(map)).map_err(KernelError::map(name))?;
-        let entries = map
+        let entries: BTreeMap<_, _> = map
             .iter()
             .map(|entry| {
                 entry.map(|(key, PodEntry(entry))| {
@@ -127,7 +137,13 @@ impl PrefixTable {
             })
             .collect::<Result<_, _>>()
             .map_err(KernelError::map(name))?;
-        Ok(Self { map, entries, name, capacity })
+        let table = Self { record, told_at, map, entries, name, capacity };
+        table.tell(table.entries.len());
+        Ok(table)
+    }
+
+    fn tell(&self, entries: usize) {
+        self.record.word(0, self.told_at).store(entries as u64, SeqCst);
     }
 
     pub fn entries(&self) -> &BTreeMap<PrefixKey, PrefixEntry> {
@@ -157,14 +173,20 @@ impl PrefixTable {
                 Err(error) => return Err(KernelError::map(self.name)(error)),
             }
             self.entries.remove(&prefix);
+            self.tell(self.entries.len());
             return Ok(());
         };
         if self.room() == 0 && !self.entries.contains_key(&prefix) {
             return Err(self.full());
         }
-        self.map.insert(&key, PodEntry(entry), 0).map_err(KernelError::map(self.name))?;
-        self.entries.insert(prefix, entry);
-        Ok(())
+        // Before it is there: the kernel may look for it in vain, but does not pass it by.
+        self.tell(self.entries.len() + 1);
+        let done = self.map.insert(&key, PodEntry(entry), 0).map_err(KernelError::map(self.name));
+        if done.is_ok() {
+            self.entries.insert(prefix, entry);
+        }
+        self.tell(self.entries.len());
+        done
     }
 
     fn fill(&self) -> MapFill {

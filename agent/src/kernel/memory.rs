@@ -327,6 +327,18 @@ impl HostMemory {
         at_least_zero(self.0.get(0, offset_of!(HostUsage, doomed)))
     }
 
+    /// The same as it stands, and how many there ever were. Read in the order that the audit's bounds want.
+    pub fn doomed_reading(&self) -> (u64, u64) {
+        let live = self.0.get(0, offset_of!(HostUsage, doomed));
+        (live, self.0.get(0, offset_of!(HostUsage, doomed_total)))
+    }
+
+    /// Adds to the number of those that are to be ended, as the audit proved that it is wrong.
+    pub fn correct_doomed(&self, add: i64) {
+        self.0.word(0, offset_of!(HostUsage, doomed)).fetch_add(add as u64, SeqCst);
+        self.0.word(0, offset_of!(HostUsage, doomed_total)).fetch_add(add as u64, SeqCst);
+    }
+
     pub fn contended_total(&self) -> u64 {
         self.0.get(0, offset_of!(HostUsage, contended_total))
     }

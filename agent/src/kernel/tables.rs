@@ -1,8 +1,10 @@
-//! The hash maps that the agent fills: zone slots, listeners, uids.
+//! The hash maps that the agent fills: zone slots, listeners, uids; and the ports that listeners are at, see
+//! `common::listener::PORT_WORDS`.
 
 use std::{
     collections::{HashMap as StdHashMap, HashSet},
     net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering::SeqCst,
 };
 
 use aya::{
@@ -10,12 +12,12 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError},
 };
 use weir_common::{
-    listener::{Address, Listener, ListenerKey, mapped, words},
+    listener::{Address, Listener, ListenerKey, PORT_WORDS, form, mapped, port_place, words},
     names,
     zone::ZoneKey,
 };
 
-use super::KernelError;
+use super::{KernelError, memory::Records};
 
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -42,6 +44,7 @@ pub struct Tables {
     slots_len: usize,
     listeners: HashMap<MapData, PodListenerKey, PodListener>,
     listeners_len: usize,
+    ports: Records,
     uids: HashMap<MapData, u32, u32>,
     uids_len: usize,
     marks: HashMap<MapData, u32, u64>,
@@ -52,6 +55,7 @@ impl Tables {
     pub(super) fn new(object: &mut Ebpf) -> Result<Self, KernelError> {
         let slots = take(object, names::MAP_ZONE_SLOTS)?;
         let listeners = take(object, names::MAP_LISTENERS)?;
+        let ports = Records::of(object, names::MAP_PORTS, size_of::<u64>())?;
         let uids = take(object, names::MAP_UIDS)?;
         let marks = take(object, names::MAP_MARKS)?;
         let marks = HashMap::try_from(marks.0).map_err(KernelError::map(names::MAP_MARKS))?;
@@ -61,7 +65,13 @@ impl Tables {
         let listeners = HashMap::try_from(listeners.0).map_err(KernelError::map(names::MAP_LISTENERS))?;
         let uids = HashMap::try_from(uids.0).map_err(KernelError::map(names::MAP_UIDS))?;
         let slots_len = slots.keys().filter_map(Result::ok).count();
-        Ok(Self { slots, slots_len, listeners, listeners_len: 0, uids, uids_len: 0, marks, capacities })
+        let (listeners_len, uids_len) = (0, 0);
+        let tables =
+            Self { slots, slots_len, listeners, listeners_len, ports, uids, uids_len, marks, capacities };
+        // An agent that died may have left forms that nobody listens on.
+        let present = tables.listeners()?;
+        tables.set_ports(present.iter().map(|(key, _)| key));
+        Ok(tables)
     }
 
     /// Every zone key that the kernel knows, with its slot.
@@ -120,6 +130,7 @@ impl Tables {
             self.set_listener(*key, *listener)?;
         }
         self.remove_listeners(&last)?;
+        self.set_ports(wanted.keys());
         self.listeners_len = wanted.len();
         Ok(())
     }
@@ -135,6 +146,8 @@ impl Tables {
 
     /// From now on the kernel does this at an address. A program that found the old record may still be running.
     pub fn set_listener(&mut self, key: ListenerKey, listener: Listener) -> Result<(), KernelError> {
+        let (word, forms) = forms(&key);
+        self.ports.word(word, 0).fetch_or(forms, SeqCst);
         self.listeners
             .insert(PodListenerKey(key), PodListener(listener), 0)
             .map_err(KernelError::map(names::MAP_LISTENERS))
@@ -148,6 +161,17 @@ impl Tables {
             }
         }
         Ok(())
+    }
+
+    /// The kernel looks for these listeners' forms of addresses at their ports, and for no others. They are there, and others are not.
+    fn set_ports<'a>(&self, listeners: impl Iterator<Item = &'a ListenerKey>) {
+        let mut words = vec![0; PORT_WORDS as usize];
+        for (word, forms) in listeners.map(forms) {
+            words[word as usize] |= forms;
+        }
+        for (word, forms) in (0..).zip(words) {
+            self.ports.word(word, 0).store(forms, SeqCst);
+        }
     }
 
     /// These users may speak for zones, and no others.
@@ -193,6 +217,12 @@ impl Tables {
             fill(names::MAP_UIDS, self.uids_len, self.capacities[2]),
         ]
     }
+}
+
+/// A listener's form of address at its port: the word, and what of it.
+fn forms(key: &ListenerKey) -> (u32, u64) {
+    let (word, up) = port_place(key.port);
+    (word, form(&key.address) << up)
 }
 
 /// The sockets' tags.

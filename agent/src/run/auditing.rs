@@ -32,6 +32,7 @@ fn once(state: &State) -> Result<(), KernelError> {
     let listeners = lock(&state.listeners).clone();
     let report = audit::audit(&audit::Scene {
         memory: &state.memory,
+        host: &state.host,
         sources: &state.sources,
         tags: &state.tags,
         bytes: state.bytes.as_deref(),
@@ -41,9 +42,9 @@ fn once(state: &State) -> Result<(), KernelError> {
     state.audits_total.fetch_add(1, Relaxed);
     state.repairs_total.fetch_add(report.repaired as u64, Relaxed);
     if report.drift() > 0 {
-        tracing::error!(drifts = ?report.drifts, repaired = report.repaired, "counts differ from the kernel's socket list");
+        tracing::error!(drifts = ?report.drifts, doomed = ?report.doomed_drift, repaired = report.repaired, "counts differ from the kernel's socket list");
         lock(&state.events)
-            .agent("drift", format!("{} sockets off, {} zones set right", report.drift(), report.repaired));
+            .agent("drift", format!("{} sockets off, {} counts set right", report.drift(), report.repaired));
     }
     if report.source_drift() > 0 {
         tracing::error!(drifts = ?report.source_drifts, "counts of sources differ from the kernel's socket list");

@@ -1,23 +1,29 @@
 //! The allow and the deny list: the longest prefix that holds decides.
 
 use weir_common::{
-    gate::{BY_CONFIGURATION, BY_OPERATOR, LOOKUPS, PrefixEntry},
+    gate::{BY_CONFIGURATION, BY_OPERATOR, GateRecord, LOOKUPS, PrefixEntry},
     listener::Address,
     verdict::Outcome,
 };
 
-use crate::maps;
+use crate::{atomic, maps};
 
 const WHOLE: u32 = 128;
 
 #[inline(always)]
-pub fn allowed(source: &Address, now: u64) -> bool {
-    holding(now, |prefix_len| maps::allowed(prefix_len, source)).is_some()
+pub fn allowed(source: &Address, record: *const GateRecord, now: u64) -> bool {
+    // SAFETY: the record lives as long as its map.
+    let entries = unsafe { atomic::load(&raw const (*record).policy.allow_entries) };
+    entries != 0 && holding(now, |prefix_len| maps::allowed(prefix_len, source)).is_some()
 }
 
 /// The reason for which the source is denied.
 #[inline(always)]
-pub fn denied(source: &Address, now: u64) -> Option<Outcome> {
+pub fn denied(source: &Address, record: *const GateRecord, now: u64) -> Option<Outcome> {
+    // SAFETY: as above.
+    if unsafe { atomic::load(&raw const (*record).policy.deny_entries) } == 0 {
+        return None;
+    }
     let by = holding(now, |prefix_len| maps::denied(prefix_len, source))?;
     Some(if by & BY_CONFIGURATION != 0 {
         Outcome::DenyConfigured
