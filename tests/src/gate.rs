@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     process::Command,
     time::Duration,
 };
@@ -23,7 +23,7 @@ use weir_common::{
     zone::{FLAG_BLOCKED, ZonePolicy},
 };
 
-use crate::World;
+use crate::{World, programs};
 
 const XDP_PASS: u32 = 2;
 
@@ -41,30 +41,8 @@ impl Gate {
     }
 
     /// A program that lets everything pass, to compare with: what a run costs without one.
-    #[expect(unsafe_code, reason = "aya loads only what a compiler made")]
     pub fn empty() -> Self {
-        /// `union bpf_attr` of BPF_PROG_LOAD, as far as it is used.
-        #[repr(C)]
-        struct Load {
-            prog_type: u32,
-            insn_cnt: u32,
-            insns: u64,
-            license: u64,
-            rest: [u64; 12],
-        }
-        const BPF_PROG_LOAD: libc::c_long = 5;
-        const BPF_PROG_TYPE_XDP: u32 = 6;
-        // r0 = XDP_PASS; exit
-        let insns: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
-        let (code, license) = (insns.as_ptr() as u64, c"GPL".as_ptr() as u64);
-        let load = Load { prog_type: BPF_PROG_TYPE_XDP, insn_cnt: 2, insns: code, license, rest: [0; 12] };
-        // SAFETY: the structure is of the stated size, and what it points to lives during the call; the kernel only reads it. What it
-        // returns is a descriptor of ours.
-        unsafe {
-            let fd = libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>());
-            assert!(fd >= 0, "an empty program: {}", std::io::Error::last_os_error());
-            Self(OwnedFd::from_raw_fd(fd as i32))
-        }
+        Self(programs::idle(programs::XDP, XDP_PASS as u8))
     }
 
     /// True if the frame passes, false if it is dropped.

@@ -26,6 +26,7 @@ pub mod net;
 pub mod origin;
 pub mod pinned;
 mod process;
+pub mod programs;
 mod proxy;
 pub mod python;
 pub mod sockopt;

@@ -1,6 +1,10 @@
 //! Figures: a median with its spread, as a table for people or as JSON.
 
-use std::fmt::{self, Display, Formatter};
+use std::{
+    fmt::{self, Display, Formatter},
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
@@ -58,16 +62,41 @@ impl Display for Report {
 }
 
 /// Lets every case have its turn in each round, and keeps what each gave.
-pub fn turns<C>(rounds: usize, cases: &mut [C], mut measure: impl FnMut(&mut C) -> f64) -> Vec<Vec<f64>> {
+pub fn turns<C>(rounds: usize, cases: &mut [C], measure: impl FnMut(&mut C) -> f64) -> Vec<Vec<f64>> {
+    quiet_turns(rounds, cases, Duration::ZERO, || true, measure).values
+}
+
+/// What rounds gave, and how many of them are kept although they were disturbed.
+pub struct Rounds {
+    pub values: Vec<Vec<f64>>,
+    pub disturbed: usize,
+}
+
+/// The same; a round before or after which it is not quiet is taken again, until `patience` is over. Then what was disturbed has to do.
+pub fn quiet_turns<C>(
+    rounds: usize,
+    cases: &mut [C],
+    patience: Duration,
+    mut is_quiet: impl FnMut() -> bool,
+    mut measure: impl FnMut(&mut C) -> f64,
+) -> Rounds {
     // One that does not count: caches and tables are as they will be after it.
     for case in cases.iter_mut() {
         measure(case);
     }
-    let mut values: Vec<Vec<f64>> = cases.iter().map(|_| Vec::with_capacity(rounds)).collect();
-    for _ in 0..rounds {
-        for (case, values) in cases.iter_mut().zip(&mut values) {
-            values.push(measure(case));
+    let end = Instant::now() + patience;
+    let (mut quiet, mut disturbed) = (Vec::with_capacity(rounds), Vec::new());
+    while quiet.len() < rounds && (quiet.len() + disturbed.len() < rounds || Instant::now() < end) {
+        while !is_quiet() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(50));
         }
+        let before = is_quiet();
+        let round: Vec<f64> = cases.iter_mut().map(&mut measure).collect();
+        if before && is_quiet() { quiet.push(round) } else { disturbed.push(round) }
     }
-    values
+    // The latest ones: nearest to the others in time.
+    disturbed.drain(..disturbed.len().min((quiet.len() + disturbed.len()).saturating_sub(rounds)));
+    let all = quiet.iter().chain(&disturbed);
+    let of_case = |at: usize| all.clone().filter_map(|round| round.get(at).copied()).collect();
+    Rounds { values: (0..cases.len()).map(of_case).collect(), disturbed: disturbed.len() }
 }

@@ -16,8 +16,10 @@ mod peers;
 mod worker;
 
 use std::{
-    env,
+    env, process,
     sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use figures::Report;
@@ -40,6 +42,10 @@ pub struct Sizes {
     /// Tries above a cap.
     pub tries: u32,
     pub flood_ms: u64,
+    /// For the host's other programs to go.
+    pub patience: Duration,
+    /// For everything; then it ends, whatever it does.
+    pub bound: Duration,
 }
 
 const FULL: Sizes = Sizes {
@@ -52,6 +58,8 @@ const FULL: Sizes = Sizes {
     live: [1, 1000, 20_000],
     tries: 400,
     flood_ms: 1000,
+    patience: Duration::from_secs(120),
+    bound: Duration::from_secs(30 * 60),
 };
 
 const SMOKE: Sizes = Sizes {
@@ -64,6 +72,8 @@ const SMOKE: Sizes = Sizes {
     live: [1, 5, 10],
     tries: 40,
     flood_ms: 50,
+    patience: Duration::ZERO,
+    bound: Duration::from_secs(10 * 60),
 };
 
 type Part = fn(&World, &Sizes, &mut Report);
@@ -80,7 +90,7 @@ fn main() {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["worker", cgroup, port] => worker::obey(cgroup, port.parse().expect("a port")),
+        ["worker", cgroup, elsewhere, port] => worker::obey(cgroup, elsewhere, port.parse().expect("a port")),
         ["clients"] => bed::be_clients(),
         ["run", options @ ..] => run(options),
         other => panic!("no such job: {other:?}"),
@@ -91,11 +101,18 @@ fn run(options: &[&str]) {
     let sizes = if options.contains(&"--smoke") { SMOKE } else { FULL };
     let only = options.iter().position(|option| *option == "--only").and_then(|at| options.get(at + 1));
     let report = Arc::new(Mutex::new(Report::default()));
+    thread::spawn(move || {
+        thread::sleep(sizes.bound);
+        eprintln!("this takes longer than {:?}: given up", sizes.bound);
+        process::exit(1);
+    });
     for (name, part) in PARTS.into_iter().filter(|(name, _)| only.is_none_or(|only| only == name)) {
         let report = Arc::clone(&report);
         world(move |world| {
+            let began = Instant::now();
             eprintln!("== {name}");
             part(world, &sizes, &mut report.lock().unwrap_or_else(PoisonError::into_inner));
+            eprintln!("   ({name} took {:.0} s)", began.elapsed().as_secs_f64());
         });
     }
     let report = report.lock().unwrap_or_else(PoisonError::into_inner);

@@ -40,7 +40,15 @@ fn beds(world: &World, cap: u32) -> (Agent, Vec<Bed>) {
 pub fn cost(world: &World, sizes: &Sizes, report: &mut Report) {
     let (_agent, mut beds) = beds(world, NEVER);
     for live in sizes.live {
-        beds.iter_mut().for_each(|bed| bed.hold(world.folder(), live));
+        for bed in &mut beds {
+            let began = Instant::now();
+            bed.hold(world.folder(), live);
+            eprintln!(
+                "   ({live} connections beside {} took {:.1} s)",
+                bed.contender.name(),
+                began.elapsed().as_secs_f64()
+            );
+        }
         let values = turns(sizes.rounds, &mut beds, |bed| bed.cost(sizes.connections / 2));
         for (bed, values) in beds.iter().zip(values) {
             report.add(COST, &format!("{}, {live} live of the source", bed.contender.name()), "ns", values);
