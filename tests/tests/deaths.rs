@@ -17,11 +17,11 @@ use std::{
 };
 
 use serde_json::Value;
-use time::macros::datetime;
-use weir_agent::LedgerReader;
+use time::{OffsetDateTime, macros::datetime};
+use weir_agent::{CasesReply, LedgerReader};
 use weir_reachout::{fact::Fact, ledger::Entry};
 use weir_tests::{
-    Agent, Conf, HTTP, ORIGIN, Process, World, ZoneConf,
+    ADMIN, Agent, Conf, HTTP, ORIGIN, Process, World, ZoneConf,
     clock::Clock,
     eventually, hand, hook, host, http,
     mail::MailServer,
@@ -183,6 +183,8 @@ impl Chapter {
 
 /// What an operator or a customer does who is not answered: he asks again, until he is or the agent is gone.
 struct Doing {
+    /// By the agent's clock, which may still be on its way there.
+    not_before: OffsetDateTime,
     conf: PathBuf,
     from: String,
     page: Option<String>,
@@ -193,6 +195,7 @@ impl Doing {
         while !gone.load(Relaxed) {
             let done = match (deed, &self.page) {
                 (Deed::None, _) | (Deed::Answer, None) => return,
+                _ if !self.is_time() => false,
                 (Deed::Answer, Some(page)) => {
                     http::post(LINKS, "notices", page, "answer=event&words=A+launch")
                         .is_ok_and(|answer| answer.status == 200)
@@ -209,6 +212,11 @@ impl Doing {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    fn is_time(&self) -> bool {
+        let Ok(answer) = http::get(ADMIN, "admin", "/api/cases") else { return false };
+        serde_json::from_slice::<CasesReply>(&answer.body).is_ok_and(|reply| reply.now >= self.not_before)
     }
 
     fn case(&self, args: &[&str]) -> bool {
@@ -280,7 +288,8 @@ fn an_agent_that_is_killed_at_any_moment_of_the_dialogue_loses_and_doubles_nothi
         let page = |mails: &Received| {
             mails.0.iter().find(|(id, _)| id.contains(".first.1@")).map(|(_, (mail, _))| link(mail))
         };
-        let doing = |mails: &Received| Doing {
+        let doing = |mails: &Received, hour: f64| Doing {
+            not_before: clock.at(hour),
             conf: world.folder().join("weir.toml"),
             from: clock.hour(57.0),
             page: page(mails),
@@ -289,7 +298,8 @@ fn an_agent_that_is_killed_at_any_moment_of_the_dialogue_loses_and_doubles_nothi
         for chapter in &STORY {
             let mut lives = (f64::from(kills) * chapter.share).ceil() as u32;
             let until = f64::max(chapter.hour, hour);
-            let step = (until - hour) / f64::from(lives);
+            // The second half of the lives is at the chapter's end, where somebody does something.
+            let step = (until - hour) / f64::from(lives.div_ceil(2));
             // More lives than planned if they were too short for anything to happen; the last one as long as it takes.
             while lives > 0 && killed < kills {
                 (lives, killed) = (lives - 1, killed + 1);
@@ -298,14 +308,8 @@ fn an_agent_that_is_killed_at_any_moment_of_the_dialogue_loses_and_doubles_nothi
                 hear(&mut mails, &mut told);
                 let gone = Arc::new(AtomicBool::new(false));
                 let actor = {
-                    // With the last part of the chapter's time, and not before.
-                    let due = lives < 3 || hour >= until;
-                    let (deed, doing, gone) = (chapter.deed, doing(&mails), Arc::clone(&gone));
-                    thread::spawn(move || {
-                        if due {
-                            doing.until(deed, &gone)
-                        }
-                    })
+                    let (deed, doing, gone) = (chapter.deed, doing(&mails, until), Arc::clone(&gone));
+                    thread::spawn(move || doing.until(deed, &gone))
                 };
                 let mut process = start(world, &clock);
                 thread::sleep(LONGEST_LIFE.mul_f64(chance.next()));
@@ -319,7 +323,7 @@ fn an_agent_that_is_killed_at_any_moment_of_the_dialogue_loses_and_doubles_nothi
             let gone = Arc::new(AtomicBool::new(chapter.is_over(&entries(&ledger))));
             let actor = {
                 hear(&mut mails, &mut told);
-                let (deed, doing, gone) = (chapter.deed, doing(&mails), Arc::clone(&gone));
+                let (deed, doing, gone) = (chapter.deed, doing(&mails, until), Arc::clone(&gone));
                 thread::spawn(move || doing.until(deed, &gone))
             };
             eventually("the end of a chapter", PATIENCE, || {
