@@ -300,7 +300,7 @@ fn an_agent_that_is_killed_at_any_moment_of_the_dialogue_loses_and_doubles_nothi
             let until = f64::max(chapter.hour, hour);
             // The second half of the lives is at the chapter's end, where somebody does something.
             let step = (until - hour) / f64::from(lives.div_ceil(2));
-            // More lives than planned if they were too short for anything to happen; the last one as long as it takes.
+            // What is left after them is done by one that nobody kills.
             while lives > 0 && killed < kills {
                 (lives, killed) = (lives - 1, killed + 1);
                 hour = f64::min(hour + step, until);
