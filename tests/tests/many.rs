@@ -207,7 +207,7 @@ fn a_hundred_thousand_zones_under_load_are_renamed_and_keep_the_books() {
         reload(world, &agent, &all());
         let load = Load::start(ZONES);
         // Every 25th has another name from now on; what lives in it lives on, until it ends.
-        let other = |n: usize| if n % (ZONES / RENAMED) == 0 { format!("y{n}.test") } else { name(n) };
+        let other = |n: usize| if n.is_multiple_of(ZONES / RENAMED) { format!("y{n}.test") } else { name(n) };
         reload(world, &agent, &conf(world, ZONES + RENAMED, (0..ZONES).map(other)));
         let (held, steps) = load.end();
         assert!(steps > 1000, "{steps} steps of load");
