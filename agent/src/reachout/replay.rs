@@ -67,15 +67,14 @@ pub fn replay(store: &Store, terms: impl Fn(&str) -> Terms) -> Result<Vec<Draft>
         minute += Duration::MINUTE;
         let slot = SlotIndex::containing(minute).back(1);
         if minute == slot.end() {
-            if adopted.front().is_some_and(|(from, _)| *from <= slot)
-                && let Some((_, policy)) = adopted.pop_front()
-            {
-                again.mind.adopt(policy);
-            }
             again.slot(slot);
         }
         let turn = again.mind.tick(minute);
         again.take(turn);
+        // From the slot under way on another policy judges.
+        while adopted.front().is_some_and(|(from, _)| *from <= SlotIndex::containing(minute)) {
+            adopted.pop_front().into_iter().for_each(|(_, policy)| again.mind.adopt(policy));
+        }
         again.others(&mut entries, minute + Duration::MINUTE);
     }
     Ok(again.drafts)
