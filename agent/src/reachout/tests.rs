@@ -534,18 +534,10 @@ fn the_ledgers_decisions_are_made_anew_from_its_inputs_byte_for_byte() {
         "exempted",
         "exemption_ended",
         "flagged",
-        "limit_approved",
-        "limit_began",
-        "limit_lifted",
-        "limit_scheduled",
-        "noted",
         "notice_delivered",
-        "notice_failed",
         "notice_queued",
-        "spared",
         "spike_counted",
         "surging",
-        "unflagged",
     ] {
         assert!(seen.contains(fact), "{fact} is in no story: {seen:?}");
     }
