@@ -216,7 +216,9 @@ impl Doing {
 
     fn is_time(&self) -> bool {
         let Ok(answer) = http::get(ADMIN, "admin", "/api/cases") else { return false };
-        serde_json::from_slice::<CasesReply>(&answer.body).is_ok_and(|reply| reply.now >= self.not_before)
+        let reply = serde_json::from_slice::<CasesReply>(&answer.body);
+        // An agent that does not know its past yet does not know its time either.
+        reply.is_ok_and(|reply| !reply.cases.is_empty() && reply.now >= self.not_before)
     }
 
     fn case(&self, args: &[&str]) -> bool {
