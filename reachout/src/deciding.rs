@@ -39,6 +39,7 @@ pub(crate) fn decide(
             step.answered(case, answer)?;
         }
         Input::Guideline { was, is } => step.guideline(was, is)?,
+        Input::Bounds { evidence } => step.bounds(evidence)?,
         Input::Surging { evidence } => step.surging(evidence)?,
         Input::Tick => step.tick()?,
     }
@@ -132,7 +133,10 @@ impl<'a> Deciding<'a> {
             }
             (Event::Flagged, _, None) => self.record(at, Fact::Flagged),
             (Event::CaseOpened, Some(rule), None) => self.open(at, rule),
-            (Event::Closable, _, Some(case)) => self.closable(at, &case),
+            // A case by R3 ends by R3's word, which speaks of every resource; the others by the detector's.
+            (Event::Closable, by, Some(case)) if (by == Some(Rule::R3)) == (case.rule() == Rule::R3) => {
+                self.closable(at, &case)
+            }
             // Said before: the case is open, or over.
             (Event::Flagged | Event::CaseOpened | Event::Closable, ..) => Ok(()),
         }
@@ -171,11 +175,17 @@ impl<'a> Deciding<'a> {
     /// Sends a notice where the plan allows it and the spacing does; else a person finds a draft, or finds it later.
     fn offer(&mut self, kind: NoticeKind) {
         let Some(case) = self.step.next.case().map(|case| case.id().clone()) else { return };
-        if !self.terms.automatic_notices {
+        if !self.may_send() {
             self.tell(Command::DraftNotice { case, kind });
         } else {
             self.queue_if_allowed(kind);
         }
+    }
+
+    /// Letters on R3 go by a person: an operator's own templates may know of connections only, and would say what is not so.
+    fn may_send(&self) -> bool {
+        let is_r3 = self.step.next.case().is_some_and(|case| case.rule() == Rule::R3);
+        self.terms.automatic_notices && !is_r3
     }
 
     /// Too soon after another one, it is left to a later tick; once the notices are spent, to a person.
@@ -242,6 +252,15 @@ impl<'a> Deciding<'a> {
         (self.reason, self.evidence) =
             (because("the guideline was raised"), format!(r#"{{"was":{was},"is":{is}}}"#));
         if is > was && self.open_case().is_ok() { self.close(self.now, Closing::Upgraded) } else { Ok(()) }
+    }
+
+    /// Larger bounds are the end of a dialogue about them, and of no other.
+    fn bounds(&mut self, evidence: String) -> Result<(), Refused> {
+        (self.reason, self.evidence) = (because("the plan's bounds were raised"), evidence);
+        if self.open_case().is_ok_and(|case| case.rule() == Rule::R3) {
+            return self.close(self.now, Closing::Upgraded);
+        }
+        Ok(())
     }
 
     fn surging(&mut self, evidence: String) -> Result<(), Refused> {
@@ -330,7 +349,7 @@ impl<'a> Deciding<'a> {
         let waiting = matches!(case.state(), CaseState::Open | CaseState::Contacted) && !case.is_answered();
         let undecided = case.notices().last().is_some_and(|notice| notice.is_queued());
         let kind = case.next_kind();
-        if self.terms.automatic_notices && waiting && !undecided {
+        if self.may_send() && waiting && !undecided {
             self.queue_if_allowed(kind);
         }
     }

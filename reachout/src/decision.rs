@@ -12,7 +12,7 @@ pub struct Decision {
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
     pub event: Event,
-    /// The rule that opened the case; nothing else is the work of one rule.
+    /// The rule that opened the case; of the others only R3's own "back to normal" is the work of one rule.
     pub rule: Option<Rule>,
     /// Over time in the last 30 days, to a hundredth of an hour in JSON.
     #[serde(serialize_with = "hundredths")]

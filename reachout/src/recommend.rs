@@ -1,13 +1,13 @@
 //! What to offer a customer whose case is open: the plan that fits, an exemption, or a word about their client first.
 //!
 //! The plan is the smallest with 1.25 times the 95th percentile of every resource within it; if there is none, it is for a
-//! person to talk about. Spikes alone, with a 95th percentile within the plan, are no reason to pay more: they get an
+//! person to talk about. What is not known fits only a plan that does not bound it. Spikes alone, with a 95th percentile within the plan, are no reason to pay more: they get an
 //! exemption for events. Where usage looks like a fault of the client, that is said first.
 
 use crate::{decision::Rule, policy::Policy};
 use serde::{Deserialize, Serialize};
 
-/// The resources of a plan, or a zone's use of them.
+/// The resources of a plan, or a zone's use of them: infinite is what a plan does not bound, and what is not known of a use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
     /// Concurrent WebSockets over the fleet.
@@ -86,8 +86,9 @@ pub fn recommend(
     } else {
         None
     };
-    let within = |offer: &&Offer| p95.within(&offer.holds, 1.0);
-    let has_room = offers.iter().find(|offer| offer.name == current).is_some_and(|offer| within(&offer));
+    // Nobody is asked to pay more for what is not known.
+    let within = |offer: &Offer| p95.known().within(&offer.holds, 1.0);
+    let has_room = offers.iter().find(|offer| offer.name == current).is_some_and(within);
     let offer =
         if rule == Rule::R1 && has_room { Offered::Exemption } else { fitting(policy, p95, current, offers) };
     Recommendation { first, offer }
@@ -108,10 +109,15 @@ impl Resources {
         self.each().iter().zip(bound.each()).all(|(used, bound)| used * times <= bound)
     }
 
-    /// The largest share of the fleet that a zone takes of any resource.
-    pub fn dominant_share(&self, fleet: &Self) -> f64 {
-        let shares = self.each().into_iter().zip(fleet.each());
-        shares.filter(|(_, fleet)| *fleet > 0.0).map(|(used, fleet)| used / fleet).fold(0.0, f64::max)
+    /// The same, with nothing for what is not known.
+    fn known(&self) -> Self {
+        let or_none = |used: f64| if used.is_finite() { used } else { 0.0 };
+        Self {
+            websockets: or_none(self.websockets),
+            socket_memory_bytes: or_none(self.socket_memory_bytes),
+            bytes_per_second: or_none(self.bytes_per_second),
+            upgrades_per_second: or_none(self.upgrades_per_second),
+        }
     }
 
     fn each(&self) -> [f64; 4] {

@@ -84,6 +84,10 @@ pub enum Input {
         was: u64,
         is: u64,
     },
+    /// What the plan bounds beside WebSockets, and what R3 opened a case for, is more from now on.
+    Bounds {
+        evidence: String,
+    },
     /// See [`surge`](crate::surge).
     Surging {
         evidence: String,

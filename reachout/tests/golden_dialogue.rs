@@ -318,3 +318,55 @@ fn every_act_is_in_the_ledger_with_who_why_and_under_which_policy() {
     assert!(shell.store.entries.iter().all(|entry| &entry.policy == shell.policy.version()));
     assert_eq!(shell.store.zone(&shell.policy), shell.zone);
 }
+
+fn opened_by_r3(automatic: bool) -> (Shell, CaseId) {
+    let mut shell = Shell::new(automatic);
+    shell.input(day(6, "12:06"), by_r3(Event::CaseOpened, day(6, "12:05"))).expect("opens");
+    let case = shell.zone.open_case().expect("open").id().clone();
+    (shell, case)
+}
+
+fn by_r3(event: Event, at: OffsetDateTime) -> Input {
+    let decision =
+        Decision { at, event, rule: Some(Rule::R3), over_hours: 0.0, counted_spikes: 0, coverage: 1.0 };
+    Input::Decided { decision, evidence: "{}".to_owned() }
+}
+
+#[test]
+fn a_letter_on_r3_goes_by_a_person_whatever_the_plan_says() {
+    let (mut shell, case) = opened_by_r3(true);
+    let sent = |command: &Command| matches!(command, Command::SendNotice { .. });
+    let draft = Command::DraftNotice { case: case.clone(), kind: NoticeKind::First };
+    assert!(shell.commands.contains(&draft), "{:?}", shell.commands);
+    assert!(!shell.commands.iter().any(sent));
+    assert!(!shell.ticks(day(6, "12:10"), day(8, "0:00")).iter().any(sent), "nor does it wait for a tick");
+    shell.act(day(8, "08:59"), Act::Contact).expect("a person may");
+    shell.input(day(8, "09:00"), Input::Delivered { notice: first(&case) }).expect("delivered");
+    assert!(!shell.ticks(day(8, "09:05"), day(20, "0:00")).iter().any(sent), "nor are there reminders");
+    shell.act(day(20, "09:00"), Act::Resolve { how: Resolution::Resolved }).expect("closed");
+    assert!(shell.commands.contains(&Command::DraftNotice { case, kind: NoticeKind::Resolved }));
+}
+
+#[test]
+fn a_case_by_r3_has_a_way_back_of_its_own() {
+    let (mut shell, _) = opened_by_r3(false);
+    shell.input(day(7, "0:01"), decided(Event::Closable, day(7, "0:00"))).expect("taken");
+    assert_eq!(shell.state(), "open", "the detector speaks of WebSockets only");
+    shell.input(day(21, "0:01"), by_r3(Event::Closable, day(21, "0:00"))).expect("taken");
+    assert_eq!(shell.state(), "closed");
+    let (mut shell, _) = opened(false);
+    shell.input(day(21, "0:01"), by_r3(Event::Closable, day(21, "0:00"))).expect("taken");
+    assert_eq!(shell.state(), "open", "and R3 of its own cases only");
+}
+
+#[test]
+fn larger_bounds_end_a_case_by_r3_and_no_other() {
+    let raised = || Input::Bounds { evidence: r#"{"bounds":{}}"#.to_owned() };
+    let (mut shell, _) = opened_by_r3(false);
+    shell.input(day(8, "0:00"), raised()).expect("taken");
+    let closing = Closing::Upgraded;
+    assert_eq!(shell.zone.case().expect("a case").state(), &CaseState::Closed { closing });
+    let (mut shell, _) = opened(false);
+    shell.input(day(8, "0:00"), raised()).expect("taken");
+    assert_eq!(shell.state(), "open");
+}

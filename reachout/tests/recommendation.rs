@@ -136,11 +136,12 @@ fn r3_needs_an_overspent_resource_and_a_material_share() {
         overuse.observe(&policy, slot(n), Judgement::Over);
     }
     let said =
-        |overuse: &Overuse, n, share| disproportion::decide(&policy, slot(n), &usage, [overuse], share);
-    assert_eq!(said(&overuse, 431, 0.1), None, "36 hours are free");
+        |overuse: &Overuse, n, share| disproportion::decide(&policy, slot(n), &usage, [(overuse, share)]);
+    assert_eq!(said(&overuse, 431, Some(0.1)), None, "36 hours are free");
     overuse.observe(&policy, slot(432), Judgement::Over);
-    assert_eq!(said(&overuse, 432, 0.005), None, "little for the fleet");
-    let decision = said(&overuse, 432, 0.0051).expect("R3");
+    assert_eq!(said(&overuse, 432, Some(0.005)), None, "little for the fleet");
+    assert_eq!(said(&overuse, 432, None), None, "nobody knows");
+    let decision = said(&overuse, 432, Some(0.0051)).expect("R3");
     assert_eq!(
         (decision.event, decision.rule, decision.at),
         (Event::CaseOpened, Some(Rule::R3), slot(432).end())
@@ -154,13 +155,53 @@ fn r3_needs_an_overspent_resource_and_a_material_share() {
 }
 
 #[test]
-fn the_dominant_share_is_the_largest_of_all_resources() {
-    let fleet = Resources { websockets: 1e6, bytes_per_second: 1e9, ..Resources::default() };
-    let zone = Resources {
-        websockets: 1e3,
-        bytes_per_second: 2e7,
-        upgrades_per_second: 5.0,
-        ..Resources::default()
+fn what_belongs_to_an_attack_is_left_out_of_every_resource() {
+    let policy = Policy::default();
+    let mut overuse = Overuse::default();
+    let slot = |n| SlotIndex::containing(day(0, "00:00")).forth(n);
+    for n in 0..433 {
+        overuse.observe(&policy, slot(n), Judgement::Over);
+    }
+    overuse.exclude((430..500).map(slot));
+    assert!(!overuse.is_overspent(&policy));
+    assert_eq!(overuse.over_hours(), 430.0 / 12.0);
+    for n in 433..436 {
+        overuse.observe(&policy, slot(n), Judgement::Over);
+    }
+    assert!(overuse.is_overspent(&policy), "433 again, in their places");
+}
+
+#[test]
+fn a_resource_is_normal_after_14_known_days_within_its_bound() {
+    let policy = Policy::default();
+    let mut overuse = Overuse::default();
+    let slot = |n| SlotIndex::containing(day(0, "00:00")).forth(n);
+    let mut n = 0;
+    let mut run = |overuse: &mut Overuse, slots: u32, judgement| {
+        for _ in 0..slots {
+            overuse.observe(&policy, slot(n), judgement);
+            n += 1;
+        }
     };
-    assert_eq!(zone.dominant_share(&fleet), 0.02);
+    run(&mut overuse, 500, Judgement::Over);
+    run(&mut overuse, 4032 - 202, Judgement::Within);
+    assert!(!overuse.is_normal(&policy), "202 of 4032 are above: more than a twentieth");
+    run(&mut overuse, 1, Judgement::Within);
+    assert!(overuse.is_normal(&policy));
+    run(&mut overuse, 202, Judgement::Unknown);
+    assert!(!overuse.is_normal(&policy), "too little is known");
+}
+
+#[test]
+fn what_is_not_known_fits_no_plan_that_bounds_it() {
+    let unknown = f64::INFINITY;
+    let p95 = Resources { websockets: 1500.0, bytes_per_second: unknown, ..Resources::default() };
+    let signs = ClientSigns::default();
+    let offer =
+        |rule, p95: &Resources| recommend(&Policy::default(), rule, p95, &signs, "free", &offers()).offer;
+    assert_eq!(offer(Rule::R2, &p95), Offered::Talk);
+    let p95 = Resources { websockets: 1500.0, upgrades_per_second: unknown, ..Resources::default() };
+    assert_eq!(offer(Rule::R2, &p95), Offered::Plan("pro".to_owned()), "no plan bounds it");
+    let p95 = Resources { websockets: 900.0, bytes_per_second: unknown, ..Resources::default() };
+    assert_eq!(offer(Rule::R1, &p95), Offered::Exemption, "spikes alone never lead to an upgrade");
 }

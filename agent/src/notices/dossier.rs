@@ -54,7 +54,7 @@ pub struct Dossier {
     /// Replayed from its entries.
     pub zone: Zone,
     pub plot: Plot,
-    /// The 95th percentile of what its plan bounds beside WebSockets.
+    /// The 95th percentile of what its plan bounds beside WebSockets; infinite is what is not known.
     used: Resources,
     /// Cases on which a limit was in force.
     limited: Vec<CaseId>,
@@ -106,7 +106,7 @@ impl Dossier {
         let plan = history.guidelines.last().map_or(&plans.plan, |from| &from.plan).clone();
         let plot = Plot {
             zone: name.to_owned(),
-            plan,
+            plan: plan.clone(),
             from,
             until,
             totals: totals(&slots, from, until),
@@ -117,7 +117,8 @@ impl Dossier {
             levels: levels(plans),
         };
         let spent = store.spent(name)?.and_then(|data| Spent::decode(&data));
-        let used = spent.map(|spent| spent.p95()).unwrap_or_default();
+        let bounds = plans.bounds.get(&plan).copied().unwrap_or_default();
+        let used = spent.unwrap_or_default().p95(&bounds);
         let limited = entries.iter().filter_map(|entry| match entry.fact() {
             Ok(Fact::LimitBegan { case, .. }) => Some(case),
             _ => None,
@@ -169,7 +170,8 @@ impl Dossier {
     fn offer(&self, rule: Rule, plans: &Plans, policy: &Policy) -> Offer {
         let known = self.plot.slots.iter().filter(|slot| slot.judgement.is_known());
         let mut means: Vec<f64> = known.map(|slot| slot.mean).collect();
-        let p95 = Resources { websockets: percentile(&mut means, 0.95).unwrap_or(0.0), ..self.used };
+        let websockets = percentile(&mut means, 0.95).unwrap_or(f64::INFINITY);
+        let p95 = Resources { websockets, ..self.used };
         let bound = |bound: Option<u64>| bound.map_or(f64::INFINITY, |bound| bound as f64);
         let holds = |name: &str, guideline: u64| {
             let bounds = plans.bounds.get(name).copied().unwrap_or_default();

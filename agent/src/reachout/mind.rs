@@ -222,9 +222,14 @@ impl Mind {
         let known = &mut self.zones[id as usize];
         known.configured = true;
         let was = std::mem::replace(&mut known.is, zone);
+        let mut freed = None;
         if was.bounds != known.is.bounds {
             let spent = known.spending.take().map(|spending| spending.spent);
+            if spent.as_ref().is_some_and(|spent| spent.is_freed_by(&known.is.bounds)) {
+                freed = Some(say::bounds(&was.bounds, &known.is.bounds).to_string());
+            }
             known.spending = Spending::wanted(&known.is.bounds, spent);
+            turn.batch.overuse.extend(known.spending.as_ref().and_then(|spending| spending.row(id)));
         }
         if (was.guideline, &was.plan) != (known.is.guideline, &known.is.plan) {
             // The running slot is judged by what was in force at its start.
@@ -233,6 +238,9 @@ impl Mind {
         if was.guideline != known.is.guideline {
             let input = Input::Guideline { was: was.guideline, is: known.is.guideline };
             let _refused = self.input(id, now, input, turn);
+        }
+        if let Some(evidence) = freed {
+            let _refused = self.input(id, now, Input::Bounds { evidence }, turn);
         }
     }
 
@@ -431,8 +439,12 @@ impl Mind {
             }
             Command::LeaveOut { from, to } => {
                 let slots = (0..=to.since(from)).map(|n| from.forth(n));
-                let decisions = known.detector.exclude(&self.policy, slots);
+                let decisions = known.detector.exclude(&self.policy, slots.clone());
                 turn.batch.detectors.extend(detector_row(id, known));
+                if let Some(spending) = &mut known.spending {
+                    spending.spent.exclude(slots);
+                    turn.batch.overuse.extend(spending.row(id));
+                }
                 self.decided(id, now, decisions, turn);
             }
         }

@@ -75,7 +75,7 @@ const SAVED: Duration = Duration::seconds(10);
 /// Between two ticks of the open cases.
 const TICK: Duration = Duration::MINUTE;
 /// What sockets held is told by an audit that is no older.
-const HELD: std::time::Duration = std::time::Duration::from_secs(180);
+const HELD: std::time::Duration = std::time::Duration::from_secs(90);
 /// Turns that wait for a ledger that cannot be written: a day of slots. Beyond, slots are unknown.
 const WAITING: usize = 288;
 /// Steps that a test's clock walks before others have their turn.

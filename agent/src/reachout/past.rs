@@ -89,7 +89,8 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
     }
     let mut spent: HashMap<u32, Spent> = HashMap::new();
     for row in memory.overuse {
-        spent.extend(Spent::decode(&row.data).map(|spent| (row.zone, spent)));
+        let read = Spent::decode(&row.data).filter(|spent| spent.bounds() != Bounds::default());
+        spent.extend(read.map(|spent| (row.zone, spent)));
     }
     for id in 0..memory.zones.len() as u32 {
         let name = memory.zones.get(&id).cloned().unwrap_or_default();
@@ -102,13 +103,14 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
         let (detector, surge) = detectors.remove(&id).unwrap_or_default();
         let dialogue = dialogues.remove(&name).unwrap_or_else(|| Zone::new(name.clone()));
         let region = regions.remove(&name).unwrap_or_else(|| Abuse::new(name.clone()));
+        let spending = spent.remove(&id).map(|spent| Box::new(Spending::of(spent)));
         let watch = Watch::new(signs.remove(&id).unwrap_or_default(), region);
         mind.put_back(Known {
             is: Configured {
                 name: name.into(),
                 plan: plan.into(),
                 guideline: is,
-                bounds: Bounds::default(),
+                bounds: spending.as_ref().map(|spending| spending.spent.bounds()).unwrap_or_default(),
                 terms: Terms::default(),
             },
             guideline,
@@ -117,8 +119,7 @@ pub fn read(store: &Store, policy: Policy) -> Result<Mind, PastError> {
             surge,
             dialogue,
             watch,
-            // What its plan bounds, the configuration has to say.
-            spending: spent.remove(&id).map(|spent| Box::new(Spending::of(spent))),
+            spending,
             last: None,
         });
     }

@@ -2,8 +2,8 @@
 //! be decided as today. Every minute is walked, as an agent that never rests would.
 //!
 //! What comes from elsewhere is in the ledger as entries of its own: a person's act, an answer, a delivery, a larger plan, a verdict. Each
-//! is put in again where it stands; what the policy made of it has to follow. The only thing that no ledger has is the plans' word on
-//! who sends notices ([`Terms`]).
+//! is put in again where it stands; what the policy made of it has to follow. So is every decision by R3: the readings of bytes, memory and
+//! upgrades that it was made from are not kept. The only thing else that no ledger has is the plans' word on who sends notices ([`Terms`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,6 +14,7 @@ use weir_reachout::{
     actor::{Actor, Person, Reason},
     case::Closing,
     contact::Failure,
+    decision::{Decision, Rule},
     detector::Detector,
     fact::Fact,
     history::History,
@@ -161,8 +162,22 @@ fn input(actor: &Actor, reason: &Reason, fact: &Fact, evidence: &str) -> Option<
         }
         (Actor::Customer, Fact::Answered { case, answer }) => Some(Input::Answered { case, answer }),
         (Actor::Policy, Fact::CaseClosed { closing: Closing::Upgraded, .. }) => {
-            let said: BTreeMap<String, u64> = serde_json::from_str(evidence).ok()?;
-            Some(Input::Guideline { was: said["was"], is: said["is"] })
+            let said: BTreeMap<String, u64> = serde_json::from_str(evidence).unwrap_or_default();
+            Some(match (said.get("was"), said.get("is")) {
+                (Some(was), Some(is)) => Input::Guideline { was: *was, is: *is },
+                _ => Input::Bounds { evidence: evidence.to_owned() },
+            })
+        }
+        (
+            Actor::Policy,
+            Fact::CaseOpened { .. }
+            | Fact::Spared { .. }
+            | Fact::Closable { .. }
+            | Fact::CaseClosed { closing: Closing::SelfResolved, .. },
+        ) => {
+            let decision: Decision = serde_json::from_str(evidence).ok()?;
+            let is_r3 = decision.rule == Some(Rule::R3);
+            is_r3.then(|| Input::Decided { decision, evidence: evidence.to_owned() })
         }
         (Actor::Person(by), fact) => match fact {
             Fact::NoticeQueued { .. } => act(by, Act::Contact),

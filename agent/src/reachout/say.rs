@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use weir_config::Bounds;
 use weir_reachout::{
     contact::NoticeKey,
     decision::Decision,
@@ -18,6 +19,18 @@ pub fn evidence(decision: &Decision, known: &Known) -> Value {
     evidence["guideline"] = json!(known.guideline);
     evidence["plan"] = json!(&*known.is.plan);
     evidence
+}
+
+/// What a plan bounded beside WebSockets, and what it bounds now.
+pub fn bounds(was: &Bounds, is: &Bounds) -> Value {
+    let words = |bounds: &Bounds| {
+        json!({
+            "socket_memory_bytes": bounds.socket_memory_bytes,
+            "bytes_per_second": bounds.bytes_per_second,
+            "upgrades_per_second": bounds.upgrades_per_second,
+        })
+    };
+    json!({ "bounds": { "was": words(was), "is": words(is) } })
 }
 
 /// The zone's usage at this moment.

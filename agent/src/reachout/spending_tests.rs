@@ -2,11 +2,20 @@
 
 use time::{Duration, OffsetDateTime};
 use weir_config::Bounds;
-use weir_reachout::{decision::Rule, ledger::Entry, policy::Policy, zone::Terms};
+use weir_reachout::{
+    case::{CaseState, Closing},
+    command::Command,
+    decision::Rule,
+    ledger::Entry,
+    policy::Policy,
+    slot::SlotIndex,
+    zone::Terms,
+};
 
 use super::{
     mind::{Configured, Mind, Turn},
     past,
+    replay::replay,
     spending::Spent,
     tests::{START, ZONE},
     watch::{Eyes, Totals},
@@ -51,6 +60,7 @@ struct Bench {
     now: OffsetDateTime,
     seen: Seen,
     guideline: u64,
+    bounds: Bounds,
 }
 
 const BOUNDS: Bounds = Bounds {
@@ -73,6 +83,7 @@ impl Bench {
             now: START,
             seen: Seen::default(),
             guideline: 1000,
+            bounds: BOUNDS,
         };
         bench.configure();
         bench
@@ -86,7 +97,7 @@ impl Bench {
             bounds,
             terms: Terms::default(),
         };
-        let zones = [zone(ZONE, BOUNDS), zone("others.example", Bounds::default())];
+        let zones = [zone(ZONE, self.bounds), zone("others.example", Bounds::default())];
         let turn = self.mind.configure(self.now, Policy::default(), Vec::new(), zones);
         self.keep(turn);
     }
@@ -122,6 +133,10 @@ impl Bench {
         }
     }
 
+    fn state(&self) -> CaseState {
+        self.mind.zone(ZONE).unwrap().dialogue.case().unwrap().state().clone()
+    }
+
     fn opened(&self) -> Option<Entry> {
         let mut opened = None;
         let note = |entry: Entry| {
@@ -147,8 +162,10 @@ fn more_than_36_hours_above_another_bound_is_a_case_with_its_evidence() {
     let used = evidence["resources"]["used"]["bytes_per_second"].as_f64().unwrap();
     assert!((used - 3000.0).abs() < 1.0, "{evidence}");
     assert_eq!(evidence["resources"]["bounds"]["bytes_per_second"], 1000);
-    // Half of the WebSockets is the largest of its shares.
-    assert_eq!(evidence["resources"]["dominant_share"], 0.5);
+    let told = serde_json::json!([
+        { "resource": "bytes_per_second", "bound": 1000, "over_hours": 36.08, "share": 0.0291 }
+    ]);
+    assert_eq!(evidence["resources"]["disproportionate"], told);
     let case = bench.mind.zone(ZONE).unwrap().dialogue.case().unwrap();
     assert_eq!(case.rule(), Rule::R3);
     assert_eq!(bench.mind.usage(bench.mind.zone(ZONE).unwrap()).over_hours, 0.0, "its WebSockets are within");
@@ -193,9 +210,109 @@ fn a_restart_loses_a_slot_and_not_what_was_spent() {
     bench.run(5.0, [3000, 100_000]);
     assert!(bench.opened().is_some());
     let spending = bench.mind.zone(ZONE).unwrap().spending.as_ref().unwrap();
-    let p95 = spending.spent.p95();
+    let p95 = spending.spent.p95(&BOUNDS);
     assert!((3000.0..3300.0).contains(&p95.bytes_per_second), "{p95:?}");
     assert!((1.0..1.2).contains(&p95.upgrades_per_second), "{p95:?}");
     let kept = Spent::decode(&spending.row(0).unwrap().data).unwrap();
     assert_eq!(kept, spending.spent);
+}
+
+const UPGRADED: CaseState = CaseState::Closed { closing: Closing::Upgraded };
+
+#[test]
+fn what_is_little_of_the_resource_itself_opens_nothing_whatever_else_the_zone_has_much_of() {
+    let mut bench = Bench::new();
+    bench.run(40.0, [3000, 1_000_000]);
+    assert_eq!(bench.opened(), None, "0.3 % of the bytes, though half of the WebSockets");
+    // One quiet hour of the others does not make it much of the window.
+    bench.run(1.0, [3000, 10_000]);
+    assert_eq!(bench.opened(), None);
+    // And what was spent long ago is nothing to talk about in a slot that is within the bound.
+    bench.run(30.0, [10, 0]);
+    assert_eq!(bench.opened(), None);
+}
+
+#[test]
+fn what_is_not_bounded_any_more_opens_nothing() {
+    let mut bench = Bench::new();
+    bench.run(40.0, [3000, 1_000_000]);
+    bench.bounds.bytes_per_second = None;
+    bench.configure();
+    bench.run(40.0, [300_000, 0]);
+    assert_eq!(bench.opened(), None, "the plan bounds other things now");
+    bench.bounds = Bounds::default();
+    bench.restart();
+    assert!(bench.mind.zone(ZONE).unwrap().spending.is_none(), "or nothing, since a stop");
+    bench.run(1.0, [300_000, 0]);
+    assert_eq!(bench.opened(), None);
+}
+
+#[test]
+fn bytes_of_live_sockets_are_unknown_without_audits_and_so_is_a_plan() {
+    let mut bench = Bench::new();
+    bench.seen.unseen = true;
+    bench.run(40.0, [3000, 100_000]);
+    assert_eq!(bench.opened(), None);
+    let spent = &bench.mind.zone(ZONE).unwrap().spending.as_ref().unwrap().spent;
+    let p95 = spent.p95(&BOUNDS);
+    assert!(p95.bytes_per_second.is_infinite() && p95.socket_memory_bytes.is_infinite(), "{p95:?}");
+    assert!((1.0..1.2).contains(&p95.upgrades_per_second), "counted without audits: {p95:?}");
+    assert!(
+        spent.p95(&Bounds::default()).upgrades_per_second.is_infinite(),
+        "what is not bounded is not known"
+    );
+}
+
+#[test]
+fn larger_bounds_end_the_case_also_when_the_agent_was_stopped_meanwhile() {
+    for stopped in [false, true] {
+        let mut bench = Bench::new();
+        bench.run(36.5, [3000, 100_000]);
+        bench.bounds.socket_memory_bytes = Some(9_000_000);
+        bench.configure();
+        assert_eq!(bench.state(), CaseState::Open, "the case is about bytes");
+        bench.bounds.bytes_per_second = Some(10_000);
+        if stopped {
+            bench.restart()
+        } else {
+            bench.configure()
+        }
+        assert_eq!(bench.state(), UPGRADED, "stopped: {stopped}");
+    }
+}
+
+#[test]
+fn a_case_closes_by_itself_after_14_days_within_the_bound_and_a_replay_says_all_of_it_again() {
+    let mut bench = Bench::new();
+    bench.run(37.0, [3000, 100_000]);
+    bench.run(13.0 * 24.0, [10, 100_000]);
+    assert_eq!(bench.state(), CaseState::Open);
+    bench.run(24.5, [10, 100_000]);
+    assert_eq!(bench.state(), CaseState::Closed { closing: Closing::SelfResolved });
+    let mut kept = Vec::new();
+    let store = bench.store.as_ref().unwrap();
+    let note = |entry: Entry| {
+        kept.push((entry.at, entry.fact().unwrap(), entry.evidence));
+        Ok(())
+    };
+    store.each(note).unwrap();
+    let again = replay(store, |_| Terms::default()).unwrap();
+    let again: Vec<_> = again.into_iter().map(|draft| (draft.at, draft.fact, draft.evidence)).collect();
+    assert_eq!(again, kept);
+    assert_eq!(kept.len(), 2, "opened and closed");
+}
+
+#[test]
+fn what_a_suspicion_covers_is_taken_out_of_every_budget() {
+    let mut bench = Bench::new();
+    bench.run(35.0, [3000, 100_000]);
+    let to = SlotIndex::containing(bench.now).back(1);
+    let mut turn = Turn::default();
+    bench.mind.command(0, bench.now, Command::LeaveOut { from: to.back(35), to }, &mut turn);
+    assert_eq!(turn.batch.overuse.len(), 1);
+    bench.keep(turn);
+    bench.run(3.5, [3000, 100_000]);
+    assert_eq!(bench.opened(), None, "three hours were an attack");
+    bench.run(1.0, [3000, 100_000]);
+    assert!(bench.opened().is_some());
 }
