@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use weir_config::Bounds;
 use weir_notices::{
-    letter::{About, Letterhead, Links, Offer},
+    letter::{About, Letterhead, Links, Offer, Resource},
     plot::{Level, Plot, PlotSlot, Totals},
 };
 use weir_reachout::{
@@ -58,6 +58,8 @@ pub struct Dossier {
     used: Resources,
     /// Cases on which a limit was in force.
     limited: Vec<CaseId>,
+    /// What cases by R3 are about.
+    resources: Vec<(CaseId, Resource)>,
 }
 
 /// Why there is none.
@@ -123,7 +125,8 @@ impl Dossier {
             Ok(Fact::LimitBegan { case, .. }) => Some(case),
             _ => None,
         });
-        Ok(Self { zone, plot, used, limited: limited.collect() })
+        let limited = limited.collect();
+        Ok(Self { zone, plot, used, limited, resources: entries.iter().filter_map(resource).collect() })
     }
 
     /// The zone's case of this number, if it is its last one.
@@ -156,6 +159,7 @@ impl Dossier {
                 }
                 NoticeKind::EventExempted | NoticeKind::Resolved => first_delivered,
             },
+            resource: self.resources.iter().find(|(of, _)| of == case.id()).map(|(_, is)| is.clone()),
             client: None,
             offer: self.offer(case.rule(), plans, policy),
             links,
@@ -213,6 +217,15 @@ fn totals(slots: &[PlotSlot], from: SlotIndex, until: SlotIndex) -> Totals {
     let first = slots.first().map_or(from, |slot| slot.index);
     let span = f64::from(until.since(first).max(1));
     Totals { over_hours: over as f64 / 12.0, coverage: count(Judgement::is_known) as f64 / span }
+}
+
+/// What a case by R3 was opened for, of several the first: as the evidence of its opening says.
+fn resource(entry: &Entry) -> Option<(CaseId, Resource)> {
+    let Ok(Fact::CaseOpened { case, rule: Rule::R3 }) = entry.fact() else { return None };
+    let evidence: serde_json::Value = serde_json::from_str(&entry.evidence).ok()?;
+    let told = &evidence["resources"]["disproportionate"][0];
+    let (name, bound) = (told["resource"].as_str()?, told["bound"].as_u64()?);
+    Some((case, Resource::new(name, bound, told["over_hours"].as_f64()?, entry.at)))
 }
 
 /// Counted spikes that were proved in the span, by the slot that proved them.

@@ -1,11 +1,11 @@
 //! What a letter can say, counted and dated from the case, the policy and the plot.
 
 use serde::Serialize;
-use time::{OffsetDateTime, UtcOffset};
+use time::{OffsetDateTime, UtcOffset, macros::datetime};
 use weir_reachout::{contact::NoticeKind, policy::Policy};
 
 use super::PLOT_ID;
-use crate::plot::Plot;
+use crate::plot::{Plot, thousands};
 
 /// Everything that a template has. Dates are words (`27 November 2026`), in UTC.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +32,10 @@ pub struct About {
     pub allowed_occasions: u32,
     pub spread_days: u32,
     pub normal_days: u32,
+    /// A smaller part of what all zones use of another resource is nothing to write about.
+    pub material_percent: String,
+    /// What the case is about, if it is no WebSockets.
+    pub resource: Option<Resource>,
     /// `reconnect_storm`, `silent_sockets`, or nothing.
     pub client: Option<&'static str>,
     pub offer: Offer,
@@ -49,6 +53,33 @@ pub struct About {
     pub new_plan: bool,
     pub plot_id: &'static str,
     pub plot_description: String,
+}
+
+/// What the plan bounds beside WebSockets, as it was when the case was opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Resource {
+    /// With its unit, as `1,000,000 bytes per second`.
+    pub bound: String,
+    /// With one decimal.
+    pub over_hours: String,
+    pub until: String,
+}
+
+impl Resource {
+    /// `name`: as in the configuration.
+    pub fn new(name: &str, bound: u64, over_hours: f64, until: OffsetDateTime) -> Self {
+        let unit = match name {
+            "socket_memory_bytes" => "bytes of memory for its connections",
+            "bytes_per_second" => "bytes per second, both ways",
+            "upgrades_per_second" => "new connections per second",
+            other => other,
+        };
+        Self {
+            bound: format!("{} {unit}", thousands(bound)),
+            over_hours: format!("{over_hours:.1}"),
+            until: day_in_words(until),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -96,6 +127,7 @@ pub struct Letterhead {
     pub at: OffsetDateTime,
     /// When the case's earliest delivered notice arrived.
     pub first_delivered: Option<OffsetDateTime>,
+    pub resource: Option<Resource>,
     pub client: Option<&'static str>,
     pub offer: Offer,
     pub links: Option<Links>,
@@ -137,6 +169,8 @@ impl About {
             allowed_occasions: detection.repeated_spikes,
             spread_days: detection.repeated_spread_days,
             normal_days: detection.normal_days,
+            material_percent: trimmed(detection.materiality * 100.0),
+            resource: head.resource,
             client: head.client,
             offer: head.offer,
             links: head.links,
@@ -189,6 +223,8 @@ pub fn samples(kind: NoticeKind) -> [About; 2] {
         allowed_occasions: 4,
         spread_days: 7,
         normal_days: 14,
+        material_percent: "0.5".to_owned(),
+        resource: Some(Resource::new("bytes_per_second", 1_000_000, 41.5, datetime!(2026-11-26 12:00 UTC))),
         client: Some("reconnect_storm"),
         offer: Offer::Plan { plan: "pro".to_owned() },
         links: Some(Links {
@@ -212,6 +248,7 @@ pub fn samples(kind: NoticeKind) -> [About; 2] {
     let bare = About {
         occasions: 1,
         known_percent: 100,
+        resource: None,
         client: None,
         offer: Offer::Talk,
         links: None,

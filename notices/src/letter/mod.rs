@@ -7,7 +7,7 @@
 mod about;
 mod templates;
 
-pub use about::{About, Letterhead, Limit, Links, Next, Offer, day_in_words};
+pub use about::{About, Letterhead, Limit, Links, Next, Offer, Resource, day_in_words};
 pub use templates::{TemplateError, Templates};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -39,6 +39,7 @@ fn head(kind: NoticeKind) -> Letterhead {
         case: "c-0123456789ab".to_owned(),
         at: datetime!(2026-11-27 00:05 UTC),
         first_delivered: (kind != NoticeKind::First).then_some(datetime!(2026-11-27 00:06 UTC)),
+        resource: None,
         client: None,
         offer: Offer::Plan { plan: "pro".to_owned() },
         links: Some(Links {
@@ -127,6 +128,29 @@ fn every_kind_says_that_nothing_is_limited_and_has_its_own_news() {
             let text = text.replace("nothing is limited", "Nothing is limited");
             assert!(text.contains("Nothing is limited") || text.contains("Nothing was limited"), "{text}");
             assert!(text.contains(news), "no {news:?} in\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_letter_about_another_resource_says_which_and_nothing_of_connections_above_a_guideline() {
+    let at = datetime!(2026-11-20 12:05 UTC);
+    let resource = Some(Resource::new("bytes_per_second", 1_000_000, 36.08, at));
+    for kind in [NoticeKind::First, NoticeKind::Reminder, NoticeKind::LimitScheduled] {
+        let about = About { resource: resource.clone(), ..about(kind) };
+        let (subject, text) = Templates::built_in().text(&about).unwrap();
+        let html = Templates::built_in().html(&about, &subject).unwrap();
+        assert!(!subject.contains("your connections"), "{subject}");
+        assert!(!text.contains("\n\n\n"), "{text}");
+        for text in [words(&text), words(&html)] {
+            for said in [
+                "In the 30 days until 20 November 2026, chat.example.com was more than 10 % above what the plan is made for (1,000,000 bytes per second, both ways) for 36.1 hours in total.",
+                "othing is limited",
+                "more than 0.5 % of what all zones use of it",
+            ] {
+                assert!(text.contains(said), "no {said:?} in\n{text}");
+            }
+            assert!(!text.contains("guideline") && !text.contains("occasion"), "{text}");
         }
     }
 }
