@@ -100,7 +100,7 @@ pub(crate) async fn run(
 ) {
     let ceiling = ceiling();
     // A socket of a listener on one address has that address; only behind a wildcard the kernel has to be asked.
-    let local = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
+    let local = listener.local_addr().ok().filter(|address| !is_wildcard(*address));
     // A new descriptor is the lowest that is free: one below the ceiling says that there is room.
     let mut full = false;
     loop {
@@ -138,6 +138,11 @@ pub(crate) async fn run(
     while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, listener.accept()).await {
         admit(stream, (peer, local), scheme, &shared);
     }
+}
+
+/// True of `0.0.0.0` as well if it is written as an IPv6 address.
+fn is_wildcard(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_unspecified()
 }
 
 /// The first descriptor of those that are kept back.
@@ -202,6 +207,16 @@ mod tests {
             Listener::bind("127.0.0.1:0".parse().expect("an address"), Scheme::Http).expect("listens");
         let address = first.socket.local_addr().expect("bound");
         Listener::bind(address, Scheme::Http).expect("listens as well");
+    }
+
+    #[test]
+    fn a_wildcard_is_known_in_every_form() {
+        for address in ["0.0.0.0:80", "[::]:80", "[::ffff:0.0.0.0]:80"] {
+            assert!(is_wildcard(address.parse().expect("an address")), "{address}");
+        }
+        for address in ["127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+            assert!(!is_wildcard(address.parse().expect("an address")), "{address}");
+        }
     }
 
     #[test]
