@@ -11,7 +11,7 @@ use weir_config::{Xdp, XdpRule};
 pub use lists::{By, List, ListError, Listed, Temporary};
 pub use standing::{Standing, Stands};
 
-pub use lists::{add, listed, remove};
+pub use lists::{add, listed, remove, temporary};
 pub(crate) use lists::{check_room, configure, sweep};
 
 /// What the kernel goes by, for a configuration. How many entries the lists have is their tables' to say.

@@ -26,8 +26,10 @@ use crate::{
     state::{State, lock},
 };
 
-/// A younger socket has not had the time to say something.
+/// A younger socket has not had the time to ask for something.
 const SETTLED: Duration = Duration::from_secs(10);
+/// Nor a younger WebSocket to say something: heartbeats are up to a minute apart.
+const SPOKEN: Duration = Duration::from_secs(65);
 /// What is said in its first seconds is its handshakes.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Between two looks, and the same while some zone shows a sign.
@@ -55,6 +57,8 @@ const NEARLY_ALL: u64 = 90;
 pub struct Sight {
     /// Whose sockets they were; a slot may be another zone's by now.
     pub zone_key: u64,
+    /// The number of the look; no two have the same.
+    pub look: u64,
     pub prefixes: Vec<PrefixCount>,
     pub sourced: u64,
     pub silent: Share,
@@ -97,6 +101,7 @@ pub struct Looking<'a> {
 
 #[derive(Clone, Copy, Default)]
 struct Sum {
+    zone_key: u64,
     has_many: bool,
     silent: Share,
     requestless: Share,
@@ -114,10 +119,11 @@ impl<'a> Looking<'a> {
             return;
         }
         let memory = self.memory;
-        let sum = self
-            .zones
-            .entry(tag.slot)
-            .or_insert_with(|| Sum { has_many: memory.sockets(tag.slot) >= FEW, ..Sum::default() });
+        let sum = self.zones.entry(tag.slot).or_insert_with(|| Sum {
+            zone_key: memory.key(tag.slot),
+            has_many: memory.sockets(tag.slot) >= FEW,
+            ..Sum::default()
+        });
         sum.see(tag, holds, self.now_boot_ns);
         if sum.has_many && tag.flags & SOURCED != 0 {
             *self.sources.entry((tag.slot, tag.source)).or_default() += 1;
@@ -129,13 +135,17 @@ impl<'a> Looking<'a> {
         for ((slot, source), sockets) in self.sources {
             sources.entry(slot).or_default().push((source, sockets));
         }
+        let look = self.now_boot_ns;
         let sight = |(slot, sum): (u32, Sum)| {
+            let Sum { zone_key, silent, requestless, .. } = sum;
+            // Another zone has the slot by now: of whom how much was seen is not known.
+            if self.memory.key(slot) != zone_key {
+                return None;
+            }
             let (prefixes, sourced) = networks(&sources.remove(&slot).unwrap_or_default());
-            let zone_key = self.memory.key(slot);
-            let Sum { silent, requestless, .. } = sum;
-            (slot, Sight { zone_key, prefixes, sourced, silent, requestless })
+            Some((slot, Sight { zone_key, look, prefixes, sourced, silent, requestless }))
         };
-        let zones = self.zones.into_iter().map(sight).collect();
+        let zones = self.zones.into_iter().filter_map(sight).collect();
         Sights { at: Some(Instant::now()), took: self.began.elapsed(), zones }
     }
 }
@@ -147,12 +157,13 @@ impl Sum {
             return;
         }
         let said = |ago_ms: u32| Duration::from_millis(ago_ms.into()) + HANDSHAKE < age;
-        let is_silent = !said(holds.received_ago_ms) && !said(holds.sent_ago_ms);
-        if tag.flags & ADMITTED != 0 {
-            self.silent.count(is_silent);
+        let is_admitted = tag.flags & ADMITTED != 0;
+        if is_admitted && age >= SPOKEN {
+            self.silent.count(!said(holds.received_ago_ms) && !said(holds.sent_ago_ms));
         }
+        // Whoever has asked once may be quiet: between two requests, or while the streams of its HTTP/2 connection are.
         if tag.flags & ORIGIN_SIDE == 0 {
-            self.requestless.count(is_silent && tag.flags & ADMITTED == 0);
+            self.requestless.count(holds.rx_bytes == 0 && !is_admitted);
         }
     }
 }
@@ -221,6 +232,25 @@ fn look(state: &State) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What a look would see of one zone's sockets, for tests of what follows from it.
+#[cfg(test)]
+pub fn sight_of(sockets: impl Iterator<Item = (SocketTag, SocketHolds)>, now_boot_ns: u64) -> Sight {
+    let (mut sum, mut sources) = (Sum::default(), HashMap::<SourceKey, u32>::new());
+    for (tag, holds) in sockets {
+        sum.see(&tag, &holds, now_boot_ns);
+        *sources.entry(tag.source).or_default() += 1;
+    }
+    let (prefixes, sourced) = networks(&sources.into_iter().collect::<Vec<_>>());
+    Sight {
+        zone_key: 1,
+        look: now_boot_ns,
+        prefixes,
+        sourced,
+        silent: sum.silent,
+        requestless: sum.requestless,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv6Addr;
@@ -260,20 +290,35 @@ mod tests {
     #[test]
     fn silent_is_who_said_and_heard_nothing_after_the_handshakes() {
         let sum = seen(&[
-            // Born at second 40: handshakes until 42, then nothing.
-            (tag(ADMITTED, 40), said(58_000, 58_000)),
+            // Born at second 30: handshakes until 32, then nothing.
+            (tag(ADMITTED, 30), said(68_000, 68_000)),
             // It speaks, or is spoken to.
-            (tag(ADMITTED, 40), said(58_000, 100)),
-            (tag(ADMITTED, 40), said(54_900, 60_000)),
+            (tag(ADMITTED, 30), said(68_000, 100)),
+            (tag(ADMITTED, 30), said(64_900, 70_000)),
             // Too young to say.
-            (tag(ADMITTED, 91), said(9_000, 9_000)),
+            (tag(ADMITTED, 40), said(59_000, 59_000)),
             // A stream of HTTP/2 is its own WebSocket, and no client's socket.
-            (tag(ADMITTED | ORIGIN_SIDE, 40), said(60_000, 60_000)),
+            (tag(ADMITTED | ORIGIN_SIDE, 30), said(70_000, 70_000)),
         ]);
         assert_eq!(sum.silent, Share::new(2, 4));
-        assert_eq!(sum.requestless, Share::new(0, 3));
-        let sum = seen(&[(tag(0, 40), said(59_000, 59_000)), (tag(0, 40), said(10, 10))]);
+        assert_eq!(sum.requestless, Share::new(0, 4));
+    }
+
+    #[test]
+    fn requestless_is_who_has_never_sent_a_byte() {
+        let asked = SocketHolds { rx_bytes: 120, ..said(59_000, 59_000) };
+        // One that waits for its client's next request, or whose streams are quiet, has asked.
+        let sum = seen(&[(tag(0, 40), said(60_000, 60_000)), (tag(0, 40), asked), (tag(0, 91), asked)]);
         assert_eq!((sum.silent, sum.requestless), (Share::default(), Share::new(1, 2)));
+    }
+
+    #[test]
+    fn a_heartbeat_each_minute_is_not_silence_before_the_first() {
+        let all: Vec<_> = (31..=90).map(|born| (tag(ADMITTED, born), said(9_000, 9_000))).collect();
+        assert_eq!(seen(&all).silent, Share::new(0, 5));
+        let waits: Vec<_> =
+            (36..=90).map(|born| (tag(ADMITTED, born), said((100 - born) as u32 * 1000, 60_000))).collect();
+        assert_eq!(seen(&waits).silent, Share::default());
     }
 
     #[test]

@@ -28,4 +28,7 @@ pub mod zone;
 /// An agent adopts pinned maps only if they carry this number, and rebuilds its counts from the kernel's socket list if they carry
 /// another; the proxy asks for it with
 /// [`sockopt::Op::Probe`].
+///
+/// New words may take the place of such as were 0 in every record of the same version, as the last four of
+/// [`zone::ZoneUsage`] did: whoever adopts the maps finds them at 0, and whoever is older never read them.
 pub const ABI_VERSION: u32 = 5;

@@ -2,8 +2,9 @@
 //!
 //! Two families of signs are a suspicion: observed, told to operators. Three, or two and harm to the host, with prefixes that
 //! the sockets come from: those prefixes are refused for 15 min, again while the evidence lasts, 24 h at most without a
-//! person. Refused, an attack shows fewer signs, so two are enough to renew a verdict. Slots under a verdict are left out of
-//! all budgets. Like a zone, the region changes by facts only.
+//! person. Refused, an attack shows fewer signs, so two are enough to renew a verdict, if those who are refused are still seen. After
+//! 24 h without a person it observes, and takes no measures until a person acts or there was no verdict for an hour. Slots under a
+//! verdict are left out of all budgets. Like a zone, the region changes by facts only.
 
 use crate::{
     actor::{Actor, Person, Reason, because},
@@ -29,7 +30,9 @@ pub struct Abuse {
     mitigated_since: Option<OffsetDateTime>,
     /// The last verdict, cut off where it ended.
     past: Option<Verdict>,
-    /// No measures before this: a person has said so, or nobody came within 24 h.
+    /// Nobody came within 24 h: no measures until somebody does, or it has been quiet.
+    observes_only: bool,
+    /// No verdict before this: a person has said so.
     #[serde(with = "time::serde::rfc3339::option")]
     hands_off_until: Option<OffsetDateTime>,
 }
@@ -44,7 +47,14 @@ pub struct AbuseStep {
 
 impl Abuse {
     pub fn new(zone: impl Into<String>) -> Self {
-        Self { zone: zone.into(), verdict: None, mitigated_since: None, past: None, hands_off_until: None }
+        Self {
+            zone: zone.into(),
+            verdict: None,
+            mitigated_since: None,
+            past: None,
+            observes_only: false,
+            hands_off_until: None,
+        }
     }
 
     /// The region after these entries, which are all of the zone's.
@@ -132,20 +142,26 @@ impl Abuse {
                 if verdict.is_over(at) || verdict.zone() != self.zone {
                     return Err(Refused::NotCovered);
                 }
-                if matches!(verdict.measure(), Measure::RefusePrefixes { .. }) {
-                    let since = *self.mitigated_since.get_or_insert(at);
-                    let most = unattended_end(policy, since);
-                    if verdict.attended_by().is_none() && verdict.until() > most {
-                        return Err(Refused::Over { until: most });
-                    }
+                let was_quiet = self.past.as_ref().is_none_or(|past| at - past.until() >= QUIET);
+                if matches!(fact, Fact::Suspected { .. }) && was_quiet {
+                    self.observes_only = false;
                 }
-                self.verdict = Some(verdict.clone());
+                let is_attended = |verdict: &Verdict| verdict.attended_by().is_some();
+                if is_attended(verdict) && !self.verdict.as_ref().is_some_and(is_attended) {
+                    self.observes_only = false;
+                }
+                self.verdict = Some(self.checked(policy, at, verdict)?);
             }
             Fact::VerdictEnded { verdict: id, ended } => {
                 let verdict =
                     self.verdict.take().filter(|verdict| verdict.id() == id).ok_or(Refused::NoVerdict)?;
                 (self.past, self.mitigated_since) = (Some(verdict.cut_off(at)), None);
-                if *ended != Ended::Expired {
+                self.observes_only = match ended {
+                    Ended::Expired => self.observes_only,
+                    Ended::Unattended => true,
+                    Ended::ByPerson => false,
+                };
+                if *ended == Ended::ByPerson {
                     let rest = Duration::hours(policy.params().abuse.unattended_hours.into());
                     self.hands_off_until = Some(at.saturating_add(rest));
                 }
@@ -154,7 +170,32 @@ impl Abuse {
         }
         Ok(())
     }
+
+    /// The verdict as it holds: a person's attendance is of the measures that there were when the person looked.
+    fn checked(
+        &mut self,
+        policy: &Policy,
+        at: OffsetDateTime,
+        verdict: &Verdict,
+    ) -> Result<Verdict, Refused> {
+        if !verdict.refuses() {
+            return Ok(verdict.clone());
+        }
+        let refused = self.verdict.as_ref().is_some_and(Verdict::refuses);
+        if self.observes_only && !refused {
+            return Err(Refused::NotCovered);
+        }
+        let verdict = if refused { verdict.clone() } else { verdict.clone().unattended() };
+        let most = unattended_end(policy, *self.mitigated_since.get_or_insert(at));
+        if verdict.attended_by().is_none() && verdict.until() > most {
+            return Err(Refused::Over { until: most });
+        }
+        Ok(verdict)
+    }
 }
+
+/// After so long without a verdict what comes is another attack.
+const QUIET: Duration = Duration::HOUR;
 
 fn unattended_end(policy: &Policy, since: OffsetDateTime) -> OffsetDateTime {
     since.saturating_add(Duration::hours(policy.params().abuse.unattended_hours.into()))
@@ -176,13 +217,10 @@ impl<'a> Deciding<'a> {
 
     fn observe(&mut self, findings: &Findings) -> Result<(), Refused> {
         if let Some(verdict) = self.step.next.verdict.clone() {
-            let unattended = verdict.attended_by().is_none()
-                && self
-                    .step
-                    .next
-                    .mitigated_since
-                    .is_some_and(|since| self.now >= unattended_end(self.policy, since));
-            if unattended {
+            let end = self.step.next.mitigated_since.map(|since| unattended_end(self.policy, since));
+            // One that ended before, and nobody was there to see it, has expired.
+            let lasted = end.is_some_and(|end| self.now >= end && verdict.until() >= end);
+            if lasted && verdict.attended_by().is_none() {
                 let about = About::Unattended { verdict: verdict.id().to_owned() };
                 self.end(Ended::Unattended)?;
                 self.tell(about);
@@ -201,27 +239,33 @@ impl<'a> Deciding<'a> {
 
     fn suspect(&mut self, findings: &Findings) -> Result<(), Refused> {
         let until = self.now.saturating_add(self.policy.verdict());
-        let Some(verdict) = Verdict::suspicion(&self.step.next.zone, findings, until) else { return Ok(()) };
+        let Some(verdict) = Verdict::suspicion(&self.step.next.zone, findings, self.now, until) else {
+            return Ok(());
+        };
         self.record(Fact::Suspected { verdict: verdict.clone() })?;
         self.tell(About::Suspected { verdict: verdict.id().to_owned() });
         let (from, to) = (SlotIndex::containing(verdict.since()), SlotIndex::containing(self.now));
         self.step.commands.push(Command::LeaveOut { from, to });
-        if justifies_measures(findings) { self.mitigate(verdict, findings) } else { Ok(()) }
+        if self.may_mitigate(findings) { self.mitigate(verdict, findings) } else { Ok(()) }
     }
 
     /// The verdict stands: more of it, longer, or neither.
     fn go_on(&mut self, verdict: Verdict, findings: &Findings) -> Result<(), Refused> {
         let observing = *verdict.measure() == Measure::Observe;
-        if observing && justifies_measures(findings) {
+        if observing && self.may_mitigate(findings) {
             return self.mitigate(verdict, findings);
         }
         let half_over = verdict.until() - self.now <= self.policy.verdict() / 2;
         let until = self.until(&verdict);
-        if findings.families.len() >= 2 && half_over && until > verdict.until() {
+        if verdict.goes_on(findings) && half_over && until > verdict.until() {
             let verdict = verdict.renewed(findings, until);
             return self.grant(Fact::VerdictRenewed { verdict });
         }
         Ok(())
+    }
+
+    fn may_mitigate(&self, findings: &Findings) -> bool {
+        justifies_measures(findings) && !self.step.next.observes_only
     }
 
     fn mitigate(&mut self, verdict: Verdict, findings: &Findings) -> Result<(), Refused> {

@@ -3,9 +3,11 @@
 //! Four families: *source* (a few prefixes hold the sockets), *behaviour* (sockets that say nothing either way, lifetimes that
 //! are all alike), *handshake* (upgrades that are not answered by 101, sockets that never send a request) and *shape*
 //! (tenfold within 60 s, out of a level that was not rising, and to twice of what is usual). Being above the guideline is none of
-//! them. A family speaks when its sign has held for 30 s. A baseline is a mean over about a day; all of them stand still while any
-//! sign holds, so an attack does not become normal by lasting, and a sign says nothing before its own baseline is an hour old. What
-//! nobody has looked at is unknown: it is no sign, and no baseline learns from it.
+//! them. A family speaks when its sign has held for 30 s, by looks that are so far apart: one look does not confirm itself. A baseline
+//! is a mean over about a day; all of them stand still while any sign holds, also in a zone that is too small to have one, so an
+//! attack does not become normal by lasting. What has held for a day, and no verdict refuses, becomes normal within about a week.
+//! A sign says nothing before its own baseline is an hour old. What nobody has looked at is unknown: it is no sign, and no baseline
+//! learns from it.
 
 use crate::params::Abuse as Params;
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,8 @@ pub struct Observation {
     pub at: OffsetDateTime,
     /// Live sockets of the zone.
     pub live: u64,
+    /// The number of the look at sockets that prefixes, silent and requestless ones are of. Until the next they say nothing new.
+    pub look: u64,
     /// The source prefixes with most of them, largest first.
     pub prefixes: Vec<PrefixCount>,
     /// Sockets whose prefixes were counted; 0 if nobody has looked lately.
@@ -39,6 +43,8 @@ pub struct Observation {
     pub requestless: Share,
     /// The host suffers: the zone is at its abuse cap, or accept queues drop.
     pub harm: bool,
+    /// A verdict refuses prefixes now: nothing of it becomes normal.
+    pub is_refused: bool,
 }
 
 /// A source prefix and its live sockets.
@@ -69,11 +75,13 @@ pub struct Finding {
 }
 
 /// What an observation amounts to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
     pub families: Vec<Finding>,
     /// The prefixes that hold the sockets; empty unless the source family speaks.
     pub prefixes: Vec<PrefixCount>,
+    /// The same, whether or not that is a sign.
+    pub largest: Vec<PrefixCount>,
     pub live: u64,
     pub harm: bool,
 }
@@ -87,6 +95,10 @@ pub struct Signals {
     /// The level that a jump started from, while it lasts.
     jumped_from: Option<u64>,
     since: [Option<OffsetDateTime>; 4],
+    /// Since when no baseline has learned for the sake of a sign, counted or not.
+    unlearned_since: Option<OffsetDateTime>,
+    /// The last look, and when it was first seen.
+    look: Option<(u64, OffsetDateTime)>,
     last: Option<OffsetDateTime>,
     shape_silent_until: Option<OffsetDateTime>,
 }
@@ -110,6 +122,27 @@ struct Mean {
     seconds: f32,
 }
 
+/// A sign that holds: what is normal, what is, and when it was looked at.
+#[derive(Clone, Copy)]
+struct Sign {
+    baseline: f64,
+    now: f64,
+    at: OffsetDateTime,
+}
+
+/// How fast baselines learn.
+#[derive(Clone, Copy, PartialEq)]
+enum Pace {
+    Usual,
+    /// What was strange for a day.
+    Slow,
+}
+
+/// A sign that is older needs no hurry.
+const RESTLESS: Duration = Duration::minutes(30);
+/// What was a sign for so long, and was not refused, begins to be learned, so many times slower than else.
+const CHRONIC: Duration = Duration::DAY;
+const SLOWER: f32 = 7.0;
 const DAY_SECONDS: f32 = 86_400.0;
 const LEVEL_SECONDS: f32 = 600.0;
 /// Lifetimes that differ by less than this part of their mean are a program's.
@@ -135,9 +168,9 @@ impl Signals {
         self.shape_silent_until = Some(at + Duration::minutes(params.restart_silence_minutes.into()));
     }
 
-    /// A sign holds, so that the next observation should come soon.
-    pub fn is_restless(&self) -> bool {
-        self.since.iter().any(Option::is_some) || self.jumped_from.is_some()
+    /// A sign is young, so that the next observation should come soon.
+    pub fn is_restless(&self, now: OffsetDateTime) -> bool {
+        self.since.iter().flatten().any(|since| now - *since < RESTLESS)
     }
 
     /// The level of the last 10 minutes.
@@ -171,31 +204,48 @@ impl Signals {
     pub fn observe(&mut self, params: &Params, seen: &Observation) -> Findings {
         let elapsed = self.last.map_or(0.0, |last| (seen.at - last).as_seconds_f32().clamp(0.0, 60.0));
         self.last = Some(seen.at);
+        let (_, looked) = *match &mut self.look {
+            Some(look) if look.0 == seen.look => look,
+            look => look.insert((seen.look, seen.at)),
+        };
         let top = seen.top(params);
         let signs = [
-            self.share(params, top, &self.baseline.top),
-            self.behaviour(params, seen),
-            self.handshake(params, seen),
-            self.shape(params, seen),
+            self.share(params, top, &self.baseline.top).map(Sign::seen(looked)),
+            self.behaviour(params, seen, looked),
+            self.handshake(params, seen, looked),
+            self.shape(params, seen).map(Sign::seen(seen.at)),
         ];
         let counts = seen.live >= params.minimum_live;
+        // A jump of a few sockets is nothing; shares that are strange are not learned of a few either.
+        let is_strange = signs[..3].iter().any(Option::is_some) || (counts && signs[3].is_some());
         let mut families = Vec::new();
         for ((since, sign), family) in self.since.iter_mut().zip(signs).zip(Family::ALL) {
-            let Some((baseline, now)) = sign.filter(|_| counts) else {
+            let Some(Sign { baseline, now, at }) = sign.filter(|_| counts) else {
                 *since = None;
                 continue;
             };
-            let began = *since.get_or_insert(seen.at);
-            if seen.at - began >= Duration::seconds(params.confirm_seconds.into()) {
+            let began = *since.get_or_insert(at);
+            if at - began >= Duration::seconds(params.confirm_seconds.into()) {
                 families.push(Finding { family, baseline, now, since: began });
             }
         }
-        if self.since.iter().all(Option::is_none) {
-            self.baseline.learn(params, elapsed, seen, top);
-        }
+        self.learn(params, elapsed, seen, top, is_strange);
+        let largest = seen.large_prefixes(params);
         let concentrated = families.iter().any(|finding| finding.family == Family::Source);
-        let prefixes = if concentrated { seen.large_prefixes(params) } else { Vec::new() };
-        Findings { families, prefixes, live: seen.live, harm: seen.harm }
+        let prefixes = if concentrated { largest.clone() } else { Vec::new() };
+        Findings { families, prefixes, largest, live: seen.live, harm: seen.harm }
+    }
+
+    fn learn(&mut self, params: &Params, elapsed: f32, seen: &Observation, top: Share, is_strange: bool) {
+        self.baseline.level.learn(elapsed, Some(seen.live as f64), LEVEL_SECONDS, Pace::Usual);
+        if !is_strange {
+            self.unlearned_since = None;
+            return self.baseline.learn(params, elapsed, seen, top, Pace::Usual);
+        }
+        let since = *self.unlearned_since.get_or_insert(seen.at);
+        if seen.at - since > CHRONIC && !seen.is_refused {
+            self.baseline.learn(params, elapsed, seen, top, Pace::Slow);
+        }
     }
 
     /// The baseline and the share, if it is large enough, and larger than usual, to be a sign.
@@ -205,7 +255,7 @@ impl Signals {
         (is_sign && baseline.is_known(params)).then_some((usual, now))
     }
 
-    fn behaviour(&self, params: &Params, seen: &Observation) -> Option<(f64, f64)> {
+    fn behaviour(&self, params: &Params, seen: &Observation, looked: OffsetDateTime) -> Option<Sign> {
         let baseline = &self.baseline.lifetime_spread;
         let usual = f64::from(baseline.value);
         let alike = |spread: &f64| {
@@ -215,12 +265,14 @@ impl Signals {
                 && usual >= params.baseline_ratio * spread
         };
         let silent = self.share(params, seen.silent, &self.baseline.silent);
-        silent.or_else(|| seen.lifetime_spread.filter(alike).map(|spread| (usual, spread)))
+        let alike = || seen.lifetime_spread.filter(alike).map(|spread| (usual, spread));
+        silent.map(Sign::seen(looked)).or_else(|| alike().map(Sign::seen(seen.at)))
     }
 
-    fn handshake(&self, params: &Params, seen: &Observation) -> Option<(f64, f64)> {
+    fn handshake(&self, params: &Params, seen: &Observation, looked: OffsetDateTime) -> Option<Sign> {
         let unanswered = self.share(params, seen.unanswered, &self.baseline.unanswered);
-        unanswered.or_else(|| self.share(params, seen.requestless, &self.baseline.requestless))
+        let requestless = || self.share(params, seen.requestless, &self.baseline.requestless);
+        unanswered.map(Sign::seen(seen.at)).or_else(|| requestless().map(Sign::seen(looked)))
     }
 
     fn shape(&mut self, params: &Params, seen: &Observation) -> Option<(f64, f64)> {
@@ -243,10 +295,19 @@ impl Signals {
         let jumps =
             |from: &u64| self.baseline.usual.is_known(params) && tenfold(*from) && live > NO_TAIL * usual;
         self.jumped_from = match self.jumped_from {
-            Some(from) if live * 2.0 >= params.shape_ratio * from as f64 => Some(from),
+            // It lasts until it is half undone, or what is usual has come up to it.
+            Some(from) if live * 2.0 >= params.shape_ratio * from.max(1) as f64 && live > NO_TAIL * usual => {
+                Some(from)
+            }
             _ => before.filter(flat).filter(jumps),
         };
         self.jumped_from.map(|from| (from as f64, live))
+    }
+}
+
+impl Sign {
+    fn seen(at: OffsetDateTime) -> impl Fn((f64, f64)) -> Self {
+        move |(baseline, now)| Self { baseline, now, at }
     }
 }
 
@@ -293,25 +354,29 @@ impl Baseline {
         [top, silent, lifetime_spread, unanswered, requestless, usual, level]
     }
 
-    fn learn(&mut self, params: &Params, elapsed: f32, seen: &Observation, top: Share) {
+    /// All but the level, which is what it is, strange or not.
+    fn learn(&mut self, params: &Params, elapsed: f32, seen: &Observation, top: Share, pace: Pace) {
         let is_spread = top.of >= SPREAD * params.top_prefixes as u64;
-        self.top.learn(elapsed, top.value().filter(|_| is_spread), DAY_SECONDS);
-        self.silent.learn(elapsed, seen.silent.value(), DAY_SECONDS);
-        self.lifetime_spread.learn(elapsed, seen.lifetime_spread, DAY_SECONDS);
-        self.unanswered.learn(elapsed, seen.unanswered.value(), DAY_SECONDS);
-        self.requestless.learn(elapsed, seen.requestless.value(), DAY_SECONDS);
-        self.usual.learn(elapsed, Some(seen.live as f64), DAY_SECONDS);
-        self.level.learn(elapsed, Some(seen.live as f64), LEVEL_SECONDS);
+        self.top.learn(elapsed, top.value().filter(|_| is_spread), DAY_SECONDS, pace);
+        self.silent.learn(elapsed, seen.silent.value(), DAY_SECONDS, pace);
+        self.lifetime_spread.learn(elapsed, seen.lifetime_spread, DAY_SECONDS, pace);
+        self.unanswered.learn(elapsed, seen.unanswered.value(), DAY_SECONDS, pace);
+        self.requestless.learn(elapsed, seen.requestless.value(), DAY_SECONDS, pace);
+        self.usual.learn(elapsed, Some(seen.live as f64), DAY_SECONDS, pace);
     }
 }
 
 impl Mean {
     /// A plain mean at first, then one that forgets what is longer ago than `most_seconds`.
-    fn learn(&mut self, elapsed: f32, now: Option<f64>, most_seconds: f32) {
+    fn learn(&mut self, elapsed: f32, now: Option<f64>, most_seconds: f32, pace: Pace) {
         let Some(now) = now else { return };
         let is_first = self.seconds == 0.0;
         self.seconds = (self.seconds + elapsed).min(most_seconds);
-        let part = if is_first { 1.0 } else { elapsed / self.seconds };
+        let part = match pace {
+            _ if is_first => 1.0,
+            Pace::Usual => elapsed / self.seconds,
+            Pace::Slow => elapsed / (SLOWER * most_seconds),
+        };
         self.value += (now as f32 - self.value) * part;
     }
 

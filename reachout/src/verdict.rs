@@ -12,7 +12,10 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
+
+/// A suspicion reaches back so far at most: what was before is the customer's usage, whatever one sign said of it.
+const REACH: Duration = Duration::minutes(30);
 
 /// What a verdict does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +54,7 @@ struct RawVerdict {
     id: String,
     zone: String,
     measure: Measure,
-    /// When the first of its signs began.
+    /// Since when two of its signs held together, as far as it reaches back.
     #[serde(with = "time::serde::rfc3339")]
     since: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
@@ -147,27 +150,65 @@ impl Verdict {
     }
 
     /// A suspicion: it observes. None without two families.
-    pub(crate) fn suspicion(zone: &str, findings: &Findings, until: OffsetDateTime) -> Option<Self> {
-        let since = findings.families.iter().map(|finding| finding.since).min()?;
+    pub(crate) fn suspicion(
+        zone: &str,
+        findings: &Findings,
+        now: OffsetDateTime,
+        until: OffsetDateTime,
+    ) -> Option<Self> {
+        let mut began: Vec<_> = findings.families.iter().map(|finding| finding.since).collect();
+        began.sort_unstable();
+        // One sign alone is none: it may have held for weeks.
+        let since = (*began.get(1)?).max(now - REACH);
         let evidence = evidence(findings);
         let (id, zone, measure) = (id(zone, since), zone.to_owned(), Measure::Observe);
         Self::try_from(RawVerdict { id, zone, measure, since, until, evidence, attended_by: None }).ok()
     }
 
-    /// The same, and its prefixes are refused.
-    pub(crate) fn mitigating(mut self, findings: &Findings, until: OffsetDateTime) -> Self {
+    /// The same, and its prefixes are refused. Who has seen it observe has not seen that.
+    pub(crate) fn mitigating(self, findings: &Findings, until: OffsetDateTime) -> Self {
+        self.refusing(findings, until).unattended()
+    }
+
+    fn refusing(mut self, findings: &Findings, until: OffsetDateTime) -> Self {
         let prefixes = findings.prefixes.iter().map(|prefix| prefix.prefix.clone()).collect();
         self.0.measure = Measure::RefusePrefixes { prefixes };
         (self.0.until, self.0.evidence) = (until, evidence(findings));
         self
     }
 
-    /// Refused, an attack shows fewer signs, so measures keep the evidence that they were taken on.
+    /// Two families, and of a refusal: who is refused is still there, or others are whose networks hold the sockets.
+    pub(crate) fn goes_on(&self, findings: &Findings) -> bool {
+        let is_refused = |prefix: &String| findings.largest.iter().any(|large| large.prefix == *prefix);
+        let has_reason = match &self.0.measure {
+            Measure::Observe => true,
+            Measure::RefusePrefixes { prefixes } => {
+                !findings.prefixes.is_empty() || prefixes.iter().any(is_refused)
+            }
+        };
+        findings.families.len() >= 2 && has_reason
+    }
+
+    /// Refused, an attack shows fewer signs, so measures keep the evidence and the prefixes that they were taken on, unless what is
+    /// seen now justifies its own.
     pub(crate) fn renewed(mut self, findings: &Findings, until: OffsetDateTime) -> Self {
-        self.0.until = until;
-        if self.0.measure == Measure::Observe {
-            self.0.evidence = evidence(findings);
+        match self.0.measure {
+            Measure::RefusePrefixes { .. } if justifies_measures(findings) => {
+                return self.refusing(findings, until);
+            }
+            Measure::RefusePrefixes { .. } => {}
+            Measure::Observe => self.0.evidence = evidence(findings),
         }
+        self.0.until = until;
+        self
+    }
+
+    pub(crate) fn refuses(&self) -> bool {
+        matches!(self.0.measure, Measure::RefusePrefixes { .. })
+    }
+
+    pub(crate) fn unattended(mut self) -> Self {
+        self.0.attended_by = None;
         self
     }
 
@@ -189,7 +230,7 @@ pub(crate) fn justifies_measures(findings: &Findings) -> bool {
 }
 
 fn evidence(findings: &Findings) -> Evidence {
-    let Findings { families, prefixes, live, harm } = findings.clone();
+    let Findings { families, prefixes, live, harm, largest: _ } = findings.clone();
     Evidence { families, prefixes, live, harm }
 }
 

@@ -16,7 +16,7 @@ use weir_reachout::{
     signal::{Family, Observation, PrefixCount, Share, Signals},
     slot::{Slot, SlotBuilder, SlotIndex},
     surge::Surge,
-    verdict::{Measure, Verdict},
+    verdict::{Ended, Measure, Verdict},
 };
 
 /// An hour and a half of quiet time comes before every story.
@@ -24,6 +24,7 @@ const START: (i64, &str) = (10, "12:00");
 const QUIET: Duration = Duration::minutes(90);
 
 /// A zone as the agent sees it: an observation each 10 s, a slot each 5 minutes.
+#[derive(Clone)]
 struct Watched {
     policy: Policy,
     signals: Signals,
@@ -65,7 +66,9 @@ impl Watched {
         let (start, end) = (self.now, self.now + length);
         while self.now < end {
             self.now += Duration::seconds(10);
-            let seen = shape((self.now - start).as_seconds_f64(), self.now);
+            let mut seen = shape((self.now - start).as_seconds_f64(), self.now);
+            seen.is_refused =
+                self.abuse.verdict().is_some_and(|verdict| *verdict.measure() != Measure::Observe);
             self.slot.hold(10_000, seen.live as f64, 1.0);
             let findings = self.signals.observe(&self.policy.params().abuse, &seen);
             let step = self.abuse.decide(&self.policy, self.now, &findings).expect("decides");
@@ -126,6 +129,7 @@ fn quiet(_: f64, at: OffsetDateTime) -> Observation {
     Observation {
         at,
         live: 600,
+        look: at.unix_timestamp().unsigned_abs(),
         prefixes: spread_over(600, 100),
         sourced: 600,
         silent: Share::new(60, 600),
@@ -133,6 +137,7 @@ fn quiet(_: f64, at: OffsetDateTime) -> Observation {
         unanswered: Share::new(2, 100),
         requestless: Share::new(6, 600),
         harm: false,
+        is_refused: false,
     }
 }
 
@@ -243,7 +248,8 @@ fn without_a_person_a_mitigation_ends_after_24_hours_and_with_one_it_goes_on() {
     assert!(granted[granted.len() - 1] - granted[0] < Duration::hours(24));
     assert!(granted.len() < 24 * 60 / 7, "renewed each 7 minutes at most, and not each 10 s at the end");
     assert_eq!(alone.told(|about| matches!(about, About::Unattended { .. })).len(), 1);
-    assert_eq!(alone.abuse.verdict(), None);
+    let verdict = alone.abuse.verdict().expect("still a suspicion");
+    assert_eq!(verdict.measure(), &Measure::Observe, "for as long as it lasts");
     assert_eq!(alone.replayed(), alone.abuse);
 
     let mut attended = Watched::new();
@@ -388,7 +394,7 @@ fn a_few_sockets_are_no_sign() {
         ..quiet(s, at)
     };
     zone.run(Duration::minutes(10), few);
-    assert!(!zone.signals.is_restless());
+    assert!(!zone.signals.is_restless(zone.now));
     assert_eq!(zone.abuse.verdict(), None);
 }
 
@@ -403,4 +409,198 @@ fn bytes_of_something_else_are_no_baselines() {
     let mut infinite = bytes;
     infinite[1..5].copy_from_slice(&f32::INFINITY.to_le_bytes());
     assert_eq!(Signals::decode(&infinite), None);
+}
+
+/// Nine in ten of the sockets say nothing: one sign.
+fn mute(seconds: f64, at: OffsetDateTime) -> Observation {
+    Observation { silent: Share::new(540, 600), ..quiet(seconds, at) }
+}
+
+#[test]
+fn a_suspicion_reaches_back_to_its_second_sign_and_not_for_days() {
+    let mut zone = Watched::new();
+    zone.run(Duration::hours(6), mute);
+    let began = zone.now;
+    let both = |s: f64, at| Observation { unanswered: Share::new(80, 100), ..mute(s, at) };
+    zone.run(Duration::minutes(2), both);
+    let verdict = zone.abuse.verdict().expect("two signs");
+    assert!(verdict.since() > began, "not since {}", verdict.since());
+    let left_out = |command: &Command| match command {
+        Command::LeaveOut { from, .. } => from.start() < began - Duration::minutes(5),
+        _ => false,
+    };
+    assert!(zone.when(left_out).is_empty(), "six hours of one sign are the customer's usage");
+
+    // A person has ended it; a day later both signs still hold. What they cover begins half an hour before.
+    let (by, why) = (Person::new("ann").expect("named"), Reason::new("it is none").expect("given"));
+    let step = zone.abuse.end(&zone.policy, zone.now, by, why).expect("ends");
+    zone.take(step);
+    zone.run(Duration::hours(24) + Duration::minutes(1), both);
+    let verdict = zone.abuse.verdict().expect("again");
+    assert!(zone.now - verdict.since() <= Duration::minutes(32), "{}", verdict.since());
+    assert_eq!(zone.replayed(), zone.abuse);
+}
+
+#[test]
+fn who_attends_a_suspicion_does_not_attend_the_measures_that_follow_it() {
+    let two = |s: f64, at| Observation {
+        silent: Share::new(0, 600),
+        unanswered: Share::new(0, 100),
+        ..attack(s, at)
+    };
+    let mut zone = Watched::new();
+    zone.run(Duration::minutes(10), two);
+    let (by, why) = (Person::new("ann").expect("named"), Reason::new("seen it").expect("given"));
+    let step = zone.abuse.attend(&zone.policy, zone.now, by, why).expect("attends");
+    zone.take(step);
+    zone.run(Duration::minutes(10), |s, at| attack(s + 600.0, at));
+    let verdict = zone.abuse.verdict().expect("refuses");
+    assert!(matches!(verdict.measure(), Measure::RefusePrefixes { .. }));
+    assert_eq!(verdict.attended_by(), None);
+    zone.run(Duration::hours(25), |s, at| attack(s + 1200.0, at));
+    assert_eq!(zone.told(|about| matches!(about, About::Unattended { .. })).len(), 1);
+    assert_eq!(zone.replayed(), zone.abuse);
+}
+
+#[test]
+fn after_a_day_alone_it_observes_until_a_person_acts_or_an_hour_of_quiet() {
+    let refuses =
+        |zone: &Watched| zone.abuse.verdict().is_some_and(|verdict| *verdict.measure() != Measure::Observe);
+    let mut zone = Watched::new();
+    zone.run(Duration::hours(25), attack);
+    assert!(zone.abuse.verdict().is_some() && !refuses(&zone));
+    let mut attended = zone.clone();
+    zone.run(Duration::hours(30), |s, at| attack(s + 90_000.0, at));
+    assert!(zone.abuse.verdict().is_some() && !refuses(&zone), "not a day off and a day on");
+    zone.run(Duration::minutes(40), quiet);
+    assert_eq!(zone.abuse.verdict(), None);
+    zone.run(Duration::minutes(2), attack);
+    assert!(zone.abuse.verdict().is_some() && !refuses(&zone), "a pause is no end");
+    zone.run(Duration::minutes(80), quiet);
+    zone.run(Duration::minutes(2), attack);
+    assert!(refuses(&zone), "another attack");
+    assert_eq!(zone.replayed(), zone.abuse);
+
+    let (by, why) = (Person::new("ann").expect("named"), Reason::new("a botnet").expect("given"));
+    let step = attended.abuse.attend(&attended.policy, attended.now, by, why).expect("attends");
+    attended.take(step);
+    attended.run(Duration::minutes(1), |s, at| attack(s + 90_000.0, at));
+    assert!(refuses(&attended), "a person has seen it");
+    assert_eq!(attended.replayed(), attended.abuse);
+}
+
+#[test]
+fn what_ended_while_nobody_was_there_has_expired() {
+    let mut zone = Watched::new();
+    zone.run(Duration::minutes(10), attack);
+    zone.now += Duration::hours(30);
+    let step = zone.abuse.decide(&zone.policy, zone.now, &Default::default()).expect("decides");
+    zone.take(step);
+    assert_eq!(zone.abuse.verdict(), None);
+    assert!(zone.told(|about| matches!(about, About::Unattended { .. })).is_empty());
+    let last = zone.entries.last().expect("an entry").fact().expect("readable");
+    assert!(matches!(last, weir_reachout::fact::Fact::VerdictEnded { ended: Ended::Expired, .. }));
+}
+
+#[test]
+fn a_refusal_ends_when_who_is_refused_is_gone_whatever_else_is_strange() {
+    // The networks have left; half of the upgrades are declined still, and who is left is silent.
+    let gone = |s: f64, at| Observation {
+        silent: Share::new(540, 600),
+        unanswered: Share::new(80, 100),
+        ..quiet(s, at)
+    };
+    let mut zone = Watched::new();
+    zone.run(Duration::minutes(10), attack);
+    zone.run(Duration::minutes(16), gone);
+    assert_eq!(zone.abuse.verdict().expect("two signs").measure(), &Measure::Observe);
+
+    // Others take their place: they are refused then, and the first no more.
+    let mut zone = Watched::new();
+    zone.run(Duration::minutes(10), attack);
+    let others = |s: f64, at| {
+        let mut seen = attack(s + 600.0, at);
+        for prefix in &mut seen.prefixes {
+            prefix.prefix = prefix.prefix.replace("203.0.", "192.0.");
+        }
+        seen
+    };
+    zone.run(Duration::minutes(10), others);
+    let Measure::RefusePrefixes { prefixes } = zone.abuse.verdict().expect("goes on").measure() else {
+        panic!("{:?}", zone.abuse)
+    };
+    assert_eq!(prefixes, &["192.0.1.0/24", "192.0.2.0/24", "192.0.3.0/24"]);
+    assert_eq!(zone.replayed(), zone.abuse);
+}
+
+#[test]
+fn an_attack_on_a_few_sockets_is_not_learned() {
+    let small = |of: u64| {
+        move |s: f64, at| Observation {
+            live: of,
+            prefixes: spread_over(of, 30),
+            sourced: of,
+            silent: Share::new(of / 10, of),
+            requestless: Share::new(0, of),
+            ..quiet(s, at)
+        }
+    };
+    let mut zone = Watched::new();
+    zone.signals = Signals::default();
+    zone.run(Duration::hours(2), small(60));
+    zone.run(Duration::hours(23), |s, at| Observation {
+        silent: Share::new(80, 90),
+        prefixes: vec![PrefixCount { prefix: "203.0.113.0/24".to_owned(), live: 80 }],
+        unanswered: Share::new(90, 100),
+        ..small(90)(s, at)
+    });
+    assert_eq!(zone.abuse.verdict(), None, "too few to be accused");
+    zone.run(Duration::minutes(2), attack);
+    let verdict = zone.abuse.verdict().expect("what was learned is from before");
+    assert!(matches!(verdict.measure(), Measure::RefusePrefixes { .. }), "{verdict:?}");
+}
+
+#[test]
+fn what_is_strange_for_a_week_becomes_normal_and_what_is_refused_does_not() {
+    // All users come by one network from now on, and their clients send no heartbeats.
+    let moved = |s: f64, at| Observation {
+        prefixes: vec![PrefixCount { prefix: "203.0.113.0/24".to_owned(), live: 600 }],
+        ..mute(s, at)
+    };
+    let mut zone = Watched::new();
+    zone.run(Duration::hours(24), moved);
+    assert_eq!(zone.abuse.verdict().expect("two signs").measure(), &Measure::Observe);
+    zone.run(Duration::days(7), moved);
+    assert_eq!(zone.abuse.verdict(), None, "it is how the zone is");
+    let params = zone.policy.params().abuse.clone();
+    let mut refused = Watched::new();
+    for n in 0..6 * 60 * 24 * 8 {
+        let at = refused.now + Duration::seconds(10 * n);
+        let seen = Observation { is_refused: true, ..moved(0.0, at) };
+        let findings = refused.signals.observe(&params, &seen);
+        assert!(n < 4 || findings.families.len() == 2, "{n}");
+    }
+}
+
+#[test]
+fn one_look_does_not_confirm_itself() {
+    let params = Policy::default().params().abuse.clone();
+    let mut zone = Watched::new();
+    let begin = zone.now;
+    let seen =
+        |seconds: i64, look: u64| Observation { look, ..mute(0.0, begin + Duration::seconds(seconds)) };
+    for n in 1..18 {
+        assert_eq!(zone.signals.observe(&params, &seen(10 * n, 1)).families, [], "{n}");
+    }
+    let findings = zone.signals.observe(&params, &seen(180, 2));
+    assert_eq!(findings.families.len(), 1, "a second look, a minute or more later");
+}
+
+#[test]
+fn a_sign_that_has_held_for_long_is_in_no_hurry() {
+    let mut zone = Watched::new();
+    zone.run(Duration::minutes(5), mute);
+    assert!(zone.signals.is_restless(zone.now));
+    zone.run(Duration::minutes(30), mute);
+    assert!(!zone.signals.is_restless(zone.now));
 }

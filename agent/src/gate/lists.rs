@@ -128,10 +128,25 @@ pub fn listed(tables: &GateTables, list: List) -> Vec<Listed> {
     view(table.entries(), boot_ns(), SystemTime::now())
 }
 
+/// Prefixes that are in a list for a time now, and who has put them there; the others, however many, cost a glance.
+pub fn temporary(tables: &GateTables, list: List) -> BTreeMap<IpNet, By> {
+    let table = match list {
+        List::Allow => &tables.allow,
+        List::Deny => &tables.deny,
+    };
+    let now = boot_ns();
+    let temporary = table.entries().iter().filter(|(_, entry)| entry.has_end_after(now));
+    temporary.map(|(key, entry)| (prefix(*key), by(entry))).collect()
+}
+
+fn by(entry: &PrefixEntry) -> By {
+    if entry.by & BY_OPERATOR != 0 { By::Operator } else { By::Verdict }
+}
+
 /// What of these entries holds at a time, told by the time of day.
 fn view(entries: &Entries, now: u64, wall: SystemTime) -> Vec<Listed> {
     let temporary = |entry: &PrefixEntry| Temporary {
-        by: if entry.by & BY_OPERATOR != 0 { By::Operator } else { By::Verdict },
+        by: by(entry),
         until: (entry.until_boot_ns != NEVER).then(|| wall + Duration::from_nanos(entry.until_boot_ns - now)),
     };
     let mut listed: Vec<Listed> = entries

@@ -281,7 +281,7 @@ impl Reach {
         let mut refused = BTreeMap::new();
         for (prefix, until) in mind.refused(now) {
             let Ok(prefix) = prefix.parse::<IpNet>() else { continue };
-            let left = std::time::Duration::try_from(until - now).unwrap_or_default();
+            let left = left(until, now, self.policy.verdict());
             let left = u64::try_from(self.clock.lease_left(left).as_nanos()).unwrap_or(0);
             let end = || boot_ns.saturating_add(left);
             let end = self.refused.get(&(prefix, until)).copied().unwrap_or_else(end);
@@ -411,6 +411,11 @@ impl Reach {
     }
 }
 
+/// How long a lease has left, and not more than any has: a clock that was set back lengthens none.
+fn left(until: OffsetDateTime, now: OffsetDateTime, most: time::Duration) -> std::time::Duration {
+    std::time::Duration::try_from((until - now).min(most)).unwrap_or_default()
+}
+
 /// Zones as the kernel and the last look at its sockets show them.
 struct Kernel<'a> {
     memory: &'a ZoneMemory,
@@ -483,4 +488,18 @@ fn describe(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod lease_tests {
+    use time::{Duration, macros::datetime};
+
+    #[test]
+    fn a_clock_that_was_set_back_lengthens_no_lease() {
+        let until = datetime!(2026-03-01 12:00 UTC);
+        let left = |now| super::left(until, now, Duration::minutes(15)).as_secs();
+        assert_eq!(left(until - Duration::minutes(4)), 240);
+        assert_eq!(left(until - Duration::hours(5)), 900);
+        assert_eq!(left(until + Duration::SECOND), 0);
+    }
 }

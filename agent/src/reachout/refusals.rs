@@ -12,7 +12,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    gate::{self, By, List, ListError, Listed},
+    gate::{self, By, List, ListError},
     kernel::GateTables,
 };
 
@@ -35,8 +35,7 @@ impl RefusalList for Gate<'_> {
     type Error = ListError;
 
     fn temporary(&self) -> BTreeMap<IpNet, By> {
-        let by = |listed: Listed| Some((listed.prefix, listed.temporary?.by));
-        gate::listed(self.0, List::Deny).into_iter().filter_map(by).collect()
+        gate::temporary(self.0, List::Deny)
     }
 
     fn refuse(&mut self, prefix: IpNet, time: Duration) -> Result<(), ListError> {

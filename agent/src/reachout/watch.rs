@@ -16,8 +16,9 @@ use weir_reachout::{
     limit::Effect as Does,
     params::Abuse as Params,
     refusal::Refused,
-    signal::{Observation, Share, Signals},
+    signal::{Findings, Observation, Share, Signals},
     slot::SlotIndex,
+    verdict::Measure,
 };
 
 use super::mind::{Known, Mind, Turn, stored};
@@ -139,9 +140,9 @@ impl Watch {
         Self { signals, region, window: Window::default() }
     }
 
-    fn is_restless(&self, params: &Params, live: u64) -> bool {
+    fn is_restless(&self, params: &Params, now: OffsetDateTime, live: u64) -> bool {
         let rises = live >= params.minimum_live && live as f64 >= RISING * self.signals.level();
-        rises || self.signals.is_restless() || self.region.verdict().is_some()
+        rises || self.signals.is_restless(now) || self.region.verdict().is_some()
     }
 
     fn observation(
@@ -157,6 +158,7 @@ impl Watch {
         Observation {
             at: now,
             live,
+            look: sight.map_or(0, |sight| sight.look),
             prefixes: sight.map(|sight| sight.prefixes.clone()).unwrap_or_default(),
             sourced: sight.map_or(0, |sight| sight.sourced),
             silent: sight.map(|sight| sight.silent).unwrap_or_default(),
@@ -164,6 +166,7 @@ impl Watch {
             lifetime_spread: lately.and_then(|lately| lately.lifetime_spread()),
             unanswered: lately.map(|lately| Share::new(lately.released, lately.admitted)).unwrap_or_default(),
             harm: harm || lately.is_some_and(|lately| lately.capped > 0),
+            is_refused: self.region.verdict().is_some_and(|verdict| *verdict.measure() != Measure::Observe),
         }
     }
 
@@ -193,10 +196,12 @@ impl Mind {
         self.round = self.round.wrapping_add(1);
         self.spend(now, eyes, watched, &mut turn);
         let params = self.policy.params().abuse.clone();
+        let mut unwatched = self.accused.clone();
         for (slot, id) in watched {
+            unwatched.remove(id);
             let Some(known) = self.zones.get_mut(*id as usize) else { continue };
             let live = eyes.live(*slot);
-            let is_restless = known.watch.is_restless(&params, live);
+            let is_restless = known.watch.is_restless(&params, now, live);
             restless |= is_restless;
             if !is_restless && id % TURNS != self.round % TURNS {
                 continue;
@@ -206,14 +211,23 @@ impl Mind {
             if findings.families.len() < 2 && known.watch.region.verdict().is_none() {
                 continue;
             }
-            match known.watch.region.decide(&self.policy, now, &findings) {
-                Ok(step) => self.step(*id, now, step, &mut turn),
-                Err(refused) => {
-                    tracing::error!(zone = %known.is.name, %refused, "signs of abuse have no consequence");
-                }
-            }
+            self.decide(*id, now, &findings, &mut turn);
+        }
+        // Of zones that are configured no more nothing is seen, and what they are accused of ends.
+        for id in unwatched {
+            self.decide(id, now, &Findings::default(), &mut turn);
         }
         (turn, restless)
+    }
+
+    fn decide(&mut self, id: u32, now: OffsetDateTime, findings: &Findings, turn: &mut Turn) {
+        let Some(known) = self.zones.get(id as usize) else { return };
+        match known.watch.region.decide(&self.policy, now, findings) {
+            Ok(step) => self.step(id, now, step, turn),
+            Err(refused) => {
+                tracing::error!(zone = %known.is.name, %refused, "signs of abuse have no consequence");
+            }
+        }
     }
 
     /// A person lets a verdict go on past its day, or ends it.

@@ -5,6 +5,11 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
+use weir_common::{
+    listener::words,
+    socket::{ADMITTED, COUNTED, SOURCED, SocketTag},
+    source::SourceKey,
+};
 use weir_reachout::{
     actor::{Person, Reason},
     outbox::Subject,
@@ -21,11 +26,14 @@ use super::{
     watch::{Eyes, Totals},
 };
 use crate::{
+    kernel::SocketHolds,
     ledger::{Batch, Store},
-    sights::Sight,
+    sights::{Sight, sight_of},
 };
 
 const SLOT: u32 = 7;
+/// The kernel's clock at the beginning of a story.
+const NOW_SECONDS: u64 = 1000;
 
 /// What the kernel would say of the one zone.
 #[derive(Clone, Default)]
@@ -66,6 +74,7 @@ fn crowd(live: u64) -> Sight {
     let part = live / 50;
     Sight {
         zone_key: 1,
+        look: 0,
         prefixes: from(&[("198.51.1.0/24", part), ("198.51.2.0/24", part), ("198.51.3.0/24", part)]),
         sourced: live,
         silent: Share::new(live / 10, live),
@@ -155,6 +164,9 @@ impl Bench {
         while self.now < end {
             (self.now, seconds) = (self.now + Duration::seconds(10), seconds + 10);
             change(seconds, &mut self.seen);
+            if let Some(sight) = &mut self.seen.sight {
+                sight.look = self.now.unix_timestamp().unsigned_abs();
+            }
             let live = self.seen.live;
             let turn = self.mind.look(self.now, [(id, live, live)]);
             self.keep(turn);
@@ -277,6 +289,20 @@ fn what_nobody_has_seen_accuses_nobody() {
 }
 
 #[test]
+fn a_zone_that_left_is_accused_no_longer_than_its_verdict() {
+    let mut bench = Bench::new();
+    bench.run(Duration::minutes(2), attack);
+    assert_eq!(bench.mind.accused().count(), 1);
+    let turn = bench.mind.configure(bench.now, Policy::default(), Vec::new(), []);
+    bench.keep(turn);
+    bench.now += Duration::minutes(16);
+    let (turn, _) = bench.mind.watch(bench.now, false, &bench.seen, &[]);
+    bench.keep(turn);
+    assert_eq!(bench.mind.accused().count(), 0);
+    assert_eq!(bench.facts(), ["suspected", "mitigated", "verdict_ended"]);
+}
+
+#[test]
 fn two_signs_are_told_and_with_harm_to_the_host_they_are_enough() {
     let two = |seconds: u64, seen: &mut Seen| {
         quiet(seconds, seen);
@@ -363,6 +389,49 @@ proptest! {
         }
         let accused = bench.facts().iter().any(|fact| fact == "suspected" || fact == "mitigated");
         prop_assert!(!accused && bench.refused().is_empty(), "{:?}", bench.facts());
+    }
+
+    /// Nor has an audience that comes at once from behind one NAT: it comes from one network, and until its heartbeats, which
+    /// are up to a minute apart, it says nothing.
+    #[test]
+    fn a_sudden_audience_behind_a_nat_is_no_attack(
+        wave in 100_u64..4000, arrives_in in 1_u64..60, heartbeat in 5_u64..=60, minutes in 2_i64..20,
+    ) {
+        let mut bench = Bench::new();
+        bench.run(Duration::minutes(minutes), |seconds, seen| {
+            quiet(seconds, seen);
+            let mut sockets = Vec::new();
+            let mut add = |source: [u8; 4], born: u64, spoke: u64| {
+                let address = std::net::Ipv4Addr::from(source).to_ipv6_mapped();
+                let tag = SocketTag {
+                    slot: SLOT,
+                    flags: COUNTED | ADMITTED | SOURCED,
+                    source: SourceKey::of(&words(address.octets()), 32, 64),
+                    source_ordinal: 1,
+                    rx_counted: 0,
+                    tx_counted: 0,
+                    born_boot_ns: born * 1_000_000_000,
+                };
+                let ago = ((NOW_SECONDS + seconds - spoke) * 1000) as u32;
+                let holds = SocketHolds {
+                    rx_bytes: 500,
+                    sent_ago_ms: ago,
+                    received_ago_ms: ago,
+                    ..SocketHolds::default()
+                };
+                sockets.push((tag, holds));
+            };
+            (0..600_u64).for_each(|n| add([198, 51, n as u8, 1], 1, NOW_SECONDS + seconds));
+            for n in 0..wave {
+                let after = n * arrives_in / wave;
+                let Some(age) = seconds.checked_sub(after) else { continue };
+                let born = NOW_SECONDS + after;
+                add([203, 0, 113, n as u8], born, born + age / heartbeat * heartbeat);
+            }
+            seen.live = sockets.len() as u64;
+            seen.sight = Some(sight_of(sockets.into_iter(), (NOW_SECONDS + seconds) * 1_000_000_000));
+        });
+        prop_assert!(!bench.facts().iter().any(|fact| fact == "suspected"), "{:?}", bench.facts());
     }
 
     /// Whatever attacks are seen: what is refused rests on three families, or two and harm, of which the source is one; it is named
