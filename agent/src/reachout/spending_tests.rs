@@ -61,6 +61,7 @@ struct Bench {
     seen: Seen,
     guideline: u64,
     bounds: Bounds,
+    policy: Policy,
 }
 
 const BOUNDS: Bounds = Bounds {
@@ -84,6 +85,7 @@ impl Bench {
             seen: Seen::default(),
             guideline: 1000,
             bounds: BOUNDS,
+            policy: Policy::default(),
         };
         bench.configure();
         bench
@@ -98,7 +100,7 @@ impl Bench {
             terms: Terms::default(),
         };
         let zones = [zone(ZONE, self.bounds), zone("others.example", Bounds::default())];
-        let turn = self.mind.configure(self.now, Policy::default(), Vec::new(), zones);
+        let turn = self.mind.configure(self.now, self.policy.clone(), Vec::new(), zones);
         self.keep(turn);
     }
 
@@ -227,23 +229,42 @@ fn what_is_little_of_the_resource_itself_opens_nothing_whatever_else_the_zone_ha
     // One quiet hour of the others does not make it much of the window.
     bench.run(1.0, [3000, 10_000]);
     assert_eq!(bench.opened(), None);
-    // And what was spent long ago is nothing to talk about in a slot that is within the bound.
-    bench.run(30.0, [10, 0]);
+}
+
+/// A zone that has overspent its bytes, under a policy to which they are no matter until now.
+fn overspent() -> Bench {
+    let mut bench = Bench::new();
+    let mut params = Policy::default().params().clone();
+    params.detection.materiality = 0.9;
+    bench.policy = Policy::new(params).unwrap();
+    bench.configure();
+    bench.run(40.0, [3000, 100_000]);
     assert_eq!(bench.opened(), None);
+    bench.policy = Policy::default();
+    bench
+}
+
+#[test]
+fn a_case_is_opened_only_in_a_slot_in_which_the_resource_is_over() {
+    let mut bench = overspent();
+    bench.configure();
+    bench.run(1.0, [10, 100_000]);
+    assert_eq!(bench.opened(), None, "what was spent is behind it");
+    bench.run(0.25, [3000, 100_000]);
+    assert!(bench.opened().is_some());
 }
 
 #[test]
 fn what_is_not_bounded_any_more_opens_nothing() {
-    let mut bench = Bench::new();
-    bench.run(40.0, [3000, 1_000_000]);
+    let mut bench = overspent();
     bench.bounds.bytes_per_second = None;
     bench.configure();
-    bench.run(40.0, [300_000, 0]);
+    bench.run(1.0, [3000, 100_000]);
     assert_eq!(bench.opened(), None, "the plan bounds other things now");
     bench.bounds = Bounds::default();
     bench.restart();
     assert!(bench.mind.zone(ZONE).unwrap().spending.is_none(), "or nothing, since a stop");
-    bench.run(1.0, [300_000, 0]);
+    bench.run(1.0, [3000, 100_000]);
     assert_eq!(bench.opened(), None);
 }
 
