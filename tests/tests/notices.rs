@@ -52,6 +52,7 @@ fn letter() -> Letter {
         was_limited: false,
         exempt_until: None,
         new_plan: false,
+        resource: None,
     };
     let about = About::new(head, &Policy::default(), &plot);
     Letter::write(&Templates::built_in(), &about, &plot).expect("a letter")
