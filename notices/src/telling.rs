@@ -115,7 +115,7 @@ impl Teller {
 const fn headline(subject: Subject) -> &'static str {
     match subject {
         Subject::Notice(_) => "a notice to the customer",
-        Subject::CaseOpened => "outgrows its plan's guideline; a case was opened, nothing is limited",
+        Subject::CaseOpened => "outgrows its plan; a case was opened, nothing is limited",
         Subject::CaseClosed => "the case is closed",
         Subject::Draft(NoticeKind::Reminder) => "a reminder to the customer waits for a person to send it",
         Subject::Draft(_) => "a notice to the customer waits for a person to send it",
