@@ -65,23 +65,25 @@ fn born(ctx: &SockOpsContext) {
         (*tag).source.address = address;
         (*tag).born_boot_ns = bpf_ktime_get_boot_ns();
     }
-    let mut flags = COUNTED | sources::join(tag);
+    // Wide, so that the compiler keeps it in a whole word of the stack: a narrow one over a pointer's old place is "corrupt" to a
+    // verifier without CAP_PERFMON.
+    let mut flags = u64::from(COUNTED | sources::join(tag));
     // SAFETY: as above.
     unsafe {
         if u64::from((*tag).source_ordinal) > source_cap {
-            flags |= OVER_SOURCE_CAP;
+            flags |= u64::from(OVER_SOURCE_CAP);
         }
         // For `join_zone`, which looks at it.
-        (*tag).flags = CLAIMED | flags & OVER_SOURCE_CAP;
+        (*tag).flags = CLAIMED | flags as u32 & OVER_SOURCE_CAP;
     }
     let mut joined = UNATTRIBUTED;
     if slot != UNATTRIBUTED {
         match join_zone(tag, slot, listener_flags) {
             Ok(admitted) => {
-                flags |= admitted;
+                flags |= u64::from(admitted);
                 joined = slot;
             }
-            Err(()) => flags |= books::doom(),
+            Err(()) => flags |= u64::from(books::doom()),
         }
     }
     if joined == UNATTRIBUTED {
@@ -91,7 +93,7 @@ fn born(ctx: &SockOpsContext) {
     // SAFETY: as above.
     unsafe {
         (*tag).slot = joined;
-        (*tag).flags = flags;
+        (*tag).flags = flags as u32;
     }
     debug!(ctx, "born: port {} slot {}", ctx.local_port(), joined);
 }

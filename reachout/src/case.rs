@@ -166,6 +166,14 @@ impl Case {
         self.answered
     }
 
+    /// Whether a letter on the scheduled limit was written since it was scheduled, whatever became of it.
+    pub fn is_limit_announced(&self) -> bool {
+        let of_limit = |notice: &Notice| {
+            notice.key().kind == NoticeKind::LimitScheduled && notice.queued_at() >= self.since
+        };
+        self.notices.iter().any(of_limit)
+    }
+
     pub fn is_open(&self) -> bool {
         !matches!(self.state, CaseState::Closed { .. })
     }

@@ -343,13 +343,17 @@ impl<'a> Deciding<'a> {
         Ok(())
     }
 
-    /// The first notice if it had to wait, then reminders; never while the last one's fate is open.
+    /// The first notice if it had to wait, then reminders, and the letter of a scheduled limit that came too soon after another;
+    /// never while the last one's fate is open.
     fn remind(&mut self) {
         let Some(case) = self.step.next.open_case() else { return };
-        let waiting = matches!(case.state(), CaseState::Open | CaseState::Contacted) && !case.is_answered();
+        let kind = match case.state() {
+            CaseState::Open | CaseState::Contacted if !case.is_answered() => case.next_kind(),
+            CaseState::LimitScheduled(_) if !case.is_limit_announced() => NoticeKind::LimitScheduled,
+            _ => return,
+        };
         let undecided = case.notices().last().is_some_and(|notice| notice.is_queued());
-        let kind = case.next_kind();
-        if self.may_send() && waiting && !undecided {
+        if self.may_send() && !undecided {
             self.queue_if_allowed(kind);
         }
     }

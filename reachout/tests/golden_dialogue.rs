@@ -193,6 +193,28 @@ fn a_limit_needs_contact_grace_approval_and_its_time() {
 }
 
 #[test]
+fn a_limits_letter_that_would_come_too_soon_leaves_later_and_once() {
+    let (mut shell, case) = opened(true);
+    shell.input(day(6, "12:10"), Input::Delivered { notice: first(&case) }).expect("delivered");
+    let letters = |commands: &[Command]| -> Vec<NoticeKey> {
+        commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::SendNotice { notice } => Some(notice.clone()),
+                _ => None,
+            })
+            .collect()
+    };
+    let schedule = Act::ScheduleLimit { cap: 1000, from: day(25, "09:00") };
+    let commands = shell.act(day(6, "15:00"), schedule).expect("scheduled");
+    assert_eq!(letters(&commands), [], "within hours of the first letter");
+    let letter = NoticeKey { case, kind: NoticeKind::LimitScheduled, number: 2 };
+    assert_eq!(letters(&shell.ticks(day(6, "15:05"), day(14, "00:00"))), [letter.clone()]);
+    shell.input(day(14, "00:01"), Input::Delivered { notice: letter }).expect("delivered");
+    assert_eq!(letters(&shell.ticks(day(14, "00:05"), day(24, "00:00"))), []);
+}
+
+#[test]
 fn a_limit_is_a_lease_that_is_renewed_only_while_it_is_right() {
     let (mut shell, case) = limited();
     assert_eq!(leases(&shell.ticks(day(21, "09:05"), day(21, "10:00"))).len(), 12);

@@ -2,16 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::Command,
     time::Duration,
 };
 
 use nix::{errno::Errno, sys::signal::Signal};
-use weir_common::{
-    gate::{MAX_ALLOWED, MAX_DENIED},
-    names,
-};
+use weir_common::gate::{MAX_ALLOWED, MAX_DENIED};
 use weir_tests::{
     Agent, Conf, HTTP, World, eventually,
     gate::{Gate, syn},
@@ -84,18 +81,14 @@ fn a_configuration_that_no_table_has_room_for_changes_nothing_and_says_which() {
 #[test]
 fn a_denial_that_finds_a_full_list_is_told_and_drops_nobody() {
     world(|world| {
+        let denied: Vec<_> =
+            (0..MAX_DENIED).map(|n| format!("\"{}\"", Ipv4Addr::from(0x1400_0000 + n))).collect();
         let conf = world
             .conf()
             .xdp("interfaces = [{ name = \"lo\", mode = \"generic\" }]")
+            .xdp(&format!("deny = [{}]", denied.join(", ")))
             .plan("p", 5, 10)
             .zone(A, "p");
-        let mut agent = world.agent(&conf);
-        agent.process.kill();
-        {
-            let mut deny = world.pinned_list(names::MAP_DENY);
-            let entry = |n: u32| IpAddr::V4(Ipv4Addr::from(0x1400_0000 + n));
-            (0..MAX_DENIED).for_each(|n| deny.put_by_verdict(entry(n), 128, Duration::from_secs(3600)));
-        }
         let agent = world.agent(&conf);
         let fill = agent.scrape();
         let most = f64::from(MAX_DENIED);

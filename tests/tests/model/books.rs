@@ -3,7 +3,7 @@
 //! A count is the number of sockets of which something holds. It is not kept: it is counted anew whenever it is asked for, so there
 //! is nothing that could be subtracted twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
@@ -56,6 +56,8 @@ pub struct Books {
     /// The zone that has the dedicated listener.
     pub dedicated: Option<String>,
     sockets: BTreeMap<Id, Socket>,
+    /// Those that were counted once.
+    ended: BTreeSet<Id>,
 }
 
 impl Books {
@@ -90,11 +92,11 @@ impl Books {
 
     /// Everything ends.
     pub fn clear(&mut self) {
-        self.sockets.clear();
+        self.ended.extend(std::mem::take(&mut self.sockets).into_keys());
     }
 
     pub fn ends(&mut self, id: Id) {
-        self.sockets.remove(&id);
+        self.ended.extend(self.sockets.remove(&id).map(|_| id));
     }
 
     /// Those that a cap refused where nobody could be told.
@@ -155,7 +157,9 @@ impl Books {
     pub fn release(&mut self, id: Id, zone: &str, life: Life) -> Result<(), Errno> {
         let known = self.zones.contains_key(zone);
         let Some(socket) = self.sockets.get_mut(&id).filter(|_| life != Life::Gone) else {
-            let nothing = if life == Life::Unconnected { Errno::EINVAL } else { Errno::ENOTCONN };
+            // Connected, and never counted: there is nothing to release.
+            let never = life == Life::Connected && !self.ended.contains(&id);
+            let nothing = if never || life == Life::Unconnected { Errno::EINVAL } else { Errno::ENOTCONN };
             return Err(if known { nothing } else { Errno::ENOENT });
         };
         match (socket.websocket, socket.zone.as_deref() == Some(zone)) {
