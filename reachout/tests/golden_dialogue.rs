@@ -209,7 +209,7 @@ fn a_limits_letter_that_would_come_too_soon_leaves_later_and_once() {
     let commands = shell.act(day(6, "15:00"), schedule).expect("scheduled");
     assert_eq!(letters(&commands), [], "within hours of the first letter");
     let letter = NoticeKey { case, kind: NoticeKind::LimitScheduled, number: 2 };
-    assert_eq!(letters(&shell.ticks(day(6, "15:05"), day(14, "00:00"))), [letter.clone()]);
+    assert_eq!(letters(&shell.ticks(day(6, "15:05"), day(14, "00:00"))), std::slice::from_ref(&letter));
     shell.input(day(14, "00:01"), Input::Delivered { notice: letter }).expect("delivered");
     assert_eq!(letters(&shell.ticks(day(14, "00:05"), day(24, "00:00"))), []);
 }
